@@ -1,0 +1,1 @@
+"""The exchange: a real-time ping-post auction exchange for leads. Start with `exchange/README.md`."""

@@ -1,0 +1,1 @@
+"""HTTP in: decode, call one flow, encode. No decisions are made here."""

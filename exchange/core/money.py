@@ -1,0 +1,65 @@
+"""Money: an `int` of micros (millionths of the currency unit), everywhere. No float ever holds money.
+
+On the API a price is a decimal string; buyers' JSON numbers are read as `Decimal`, exactly. A micro is
+small enough for every price seen in the trade (three decimals exist in the wild, e.g. 21.105) and an
+int64 of micros still holds nine trillion units.
+
+`price = payout + fee`: the buyer pays the price, the seller gets the payout, the house keeps the fee.
+"""
+
+from decimal import Decimal, InvalidOperation
+
+MICROS = 1_000_000
+PRICE_MICROS_MAX = 1_000_000 * MICROS
+"""The largest price of one lead anyone may bid: one million units. More is a mistake, not a bid."""
+PRICE_TEXT_MAX = 32
+"""Longest text read as a price: guards `Decimal` against megabyte digits."""
+
+
+class BadMoney(ValueError):
+    """The text or number is not a price; the message says why in a sentence."""
+
+
+def micros_of(value: Decimal | int | str) -> int:
+    """Exact micros of a decimal value; raises `BadMoney` for text that is no price, more than six
+    decimals, negatives, non-finite values, or more than `PRICE_MICROS_MAX`."""
+    if isinstance(value, str):
+        value = _decimal(value)
+    if isinstance(value, int):
+        value = Decimal(value)
+    if not value.is_finite() or value.adjusted() > 12:
+        raise BadMoney("a price must be a finite number")
+    scaled = value.scaleb(6)
+    micros = int(scaled)
+    if micros != scaled:
+        raise BadMoney("a price has at most six decimals")
+    if not 0 <= micros <= PRICE_MICROS_MAX:
+        raise BadMoney(f"a price lies between 0 and {text_of(PRICE_MICROS_MAX)}")
+    return micros
+
+
+def _decimal(text: str) -> Decimal:
+    if len(text) > PRICE_TEXT_MAX:
+        raise BadMoney(f"a price has at most {PRICE_TEXT_MAX} characters")
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise BadMoney("a price is a decimal such as 25.00") from None
+
+
+def text_of(micros: int) -> str:
+    """The decimal string of an amount: at least two decimals, no trailing zeros beyond them."""
+    sign = "-" if micros < 0 else ""
+    units, rest = divmod(abs(micros), MICROS)
+    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{units}.{decimals}"
+
+
+def split(price_micros: int, *, percent_millionths: int, fixed_micros: int) -> tuple[int, int]:
+    """Split a price into `(payout, fee)`: fee = fixed + percent of the price, rounded down, never more
+    than the price. `percent_millionths` is the share in millionths (15 % = 150_000).
+
+    The seller gets what is left, so rounding always falls to the seller and the parts add up.
+    """
+    fee = min(price_micros, fixed_micros + price_micros * percent_millionths // 1_000_000)
+    return price_micros - fee, fee
