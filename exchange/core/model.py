@@ -24,7 +24,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What an operator writes; unknown settings are refused."""
 
 
-class Value_(msgspec.Struct, frozen=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """A value of the exchange: frozen; a change is a new value."""
 
 
@@ -194,14 +194,14 @@ class MarketDoc(Terms):
 # --- the market, in force ---------------------------------------------------------------------------
 
 
-class Vertical(Value_):
+class Vertical(Fact):
     id: int
     key: str
     terms: VerticalTerms
     version: int = 1
 
 
-class Source(Value_):
+class Source(Fact):
     id: int
     key: str
     seller_id: int
@@ -210,7 +210,7 @@ class Source(Value_):
     version: int = 1
 
 
-class Seller(Value_):
+class Seller(Fact):
     id: int
     key: str
     terms: SellerTerms
@@ -219,14 +219,14 @@ class Seller(Value_):
     version: int = 1
 
 
-class Buyer(Value_):
+class Buyer(Fact):
     id: int
     key: str
     terms: BuyerTerms
     version: int = 1
 
 
-class Cap(Value_):
+class Cap(Fact):
     """A cap in force: `limit` is leads or micros, by `unit`."""
 
     index: int
@@ -236,7 +236,7 @@ class Cap(Value_):
     each: str | None
 
 
-class Contract(Value_):
+class Contract(Fact):
     """A contract in force. `price_micros` is `None` when the buyer bids."""
 
     id: int
@@ -255,7 +255,7 @@ class Contract(Value_):
 Role = Literal["seller", "buyer", "operator", "finance"]
 
 
-class ApiKey(Value_):
+class ApiKey(Fact):
     """One API key: `ex_live_<id>_<secret>`; only the SHA-256 of the secret is kept. `party_id` is the
     seller or buyer it speaks for, `None` for operator and finance."""
 
@@ -269,7 +269,7 @@ class ApiKey(Value_):
 # --- a ping and a lead ------------------------------------------------------------------------------
 
 
-class PingConsent(Value_):
+class PingConsent(Fact):
     """What buyers may know of the consent before they win: nothing that names the consumer."""
 
     kind: str
@@ -279,7 +279,7 @@ class PingConsent(Value_):
     buyers: tuple[str, ...] = ()
 
 
-class Ping(Value_):
+class Ping(Fact):
     """A partial record after the privacy gate: only allowed fields, pseudonyms instead of raw values.
 
     `gated` names the fields the gate removed (never their values). `tmax_ms` is the whole time the
@@ -325,7 +325,7 @@ class Personal:
         raise TypeError("personal data is not pickled")
 
 
-class Lead(Value_):
+class Lead(Fact):
     """The full record. Its `repr` shows its id; `fields` and `consent` are `Personal`."""
 
     lead_id: str
@@ -342,7 +342,7 @@ class Lead(Value_):
 # --- an auction -------------------------------------------------------------------------------------
 
 
-class Bid(Value_):
+class Bid(Fact):
     """A good answer of one contract. `price_micros` is what the buyer pays; `expires_at_ms` is Unix
     time in ms, `None` when the buyer named no limit."""
 
@@ -353,7 +353,7 @@ class Bid(Value_):
     expires_at_ms: int | None = None
 
 
-class Candidate(Value_):
+class Candidate(Fact):
     """A bid after ranking: `payout + fee = price`, 1 is the best rank."""
 
     contract_id: int
@@ -367,7 +367,7 @@ class Candidate(Value_):
     attempt_id: str | None = None  # minted with the offer when the contract holds from the offer on
 
 
-class Offer(Value_):
+class Offer(Fact):
     """What the seller is promised, as kept in Valkey: at most 4 KiB, nothing personal.
 
     `fields` are the ping's typed fields in JSON form (dates as ISO strings) for the comparison at the
@@ -395,7 +395,7 @@ class Offer(Value_):
     invited: tuple[int, ...] = ()  # contract ids that saw the ping's fields
 
 
-class ContractAnswer(Value_):
+class ContractAnswer(Fact):
     """How one invited contract ended: exactly one per invitation. `waited_ms` is from the write of the
     request to the answer (or to the end of the auction), in ms."""
 
