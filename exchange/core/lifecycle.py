@@ -9,9 +9,7 @@ LeadState = Literal["received", "selling", "sold", "unsold", "in_doubt", "erased
 AttemptState = Literal[
     "reserved", "posting", "voided", "rejected", "unknown", "sold", "written_off"
 ]
-ReturnState = Literal[
-    "requested", "granted", "denied", "referred", "lapsed", "appealed"
-]
+ReturnState = Literal["requested", "granted", "denied", "referred", "lapsed", "appealed"]
 
 PING: Final[dict[str, frozenset[str]]] = {
     "no_offer": frozenset(),

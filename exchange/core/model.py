@@ -20,7 +20,9 @@ Value = str | int | bool | date
 """A typed field of a ping or lead after normalising. Dates are naive civil dates (a birthday)."""
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Terms(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What an operator writes; unknown settings are refused."""
 
 
@@ -31,8 +33,17 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 # --- the market, as written -------------------------------------------------------------------------
 
 FieldType = Literal[
-    "enum", "int", "bool", "date", "us_zip", "prefix", "code",  # may be pinged
-    "text", "us_phone", "email", "name",  # never pinged (phone and e-mail as a pseudonym)
+    "enum",
+    "int",
+    "bool",
+    "date",
+    "us_zip",
+    "prefix",
+    "code",  # may be pinged
+    "text",
+    "us_phone",
+    "email",
+    "name",  # never pinged (phone and e-mail as a pseudonym)
 ]
 PINGABLE: frozenset[str] = frozenset({"enum", "int", "bool", "date", "us_zip", "prefix", "code"})
 """Free text is never pinged: it can hide anything."""

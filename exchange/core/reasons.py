@@ -51,8 +51,14 @@ class NonBid(_Code):
     OUT_OF_CREDIT = 508, "The buyer has no credit left."
     PRICE_BELOW_FLOOR = 509, "The contract's most possible price is below the seller's floor."
     UNHEALTHY = 510, "The buyer's endpoint failed too often and is being rested."
-    IN_FLIGHT_FULL = 511, "As many requests to this buyer are already under way as its limit allows."
-    NOT_INVITED = 512, "More contracts were eligible than may be invited; this one ranked behind them."
+    IN_FLIGHT_FULL = (
+        511,
+        "As many requests to this buyer are already under way as its limit allows.",
+    )
+    NOT_INVITED = (
+        512,
+        "More contracts were eligible than may be invited; this one ranked behind them.",
+    )
     TEST_ONLY = 513, "A test ping reaches only buyers marked for tests, and a real one never does."
 
     EARLY_CLOSED = 530, "The auction ended early: this buyer could no longer have won."
@@ -89,7 +95,10 @@ class Reason(_Code):
     DEADLINE = 702, "No buyer answered before the deadline."
     OFFERS_UNAVAILABLE = 703, "Offers cannot be kept at the moment; direct leads are still taken."
     NOBODY_BOUGHT = 704, "Every buyer that could have bought the lead declined it."
-    PROMISE_UNMET = 705, "Nobody left would pay the promised payout; send min_payout to accept less."
+    PROMISE_UNMET = (
+        705,
+        "Nobody left would pay the promised payout; send min_payout to accept less.",
+    )
     IN_DOUBT = 706, "A buyer's answer is outstanding; the outcome follows by GET or webhook."
     OFFER_EXPIRED = 707, "The offer has expired; ping again."
     OFFER_UNKNOWN = 708, "There is no such offer for this seller."
@@ -98,7 +107,10 @@ class Reason(_Code):
     DUPLICATE = 711, "This consumer was sold in this vertical within the duplicate window."
     CONSENT_MISSING = 712, "The vertical needs the consumer's consent and the post has none."
     INTERRUPTED = 713, "The exchange was stopped before the lead was sold; nobody received it."
-    PERSONAL_DATA_IN_PING = 714, "A ping field carries personal data, which this source may not send."
+    PERSONAL_DATA_IN_PING = (
+        714,
+        "A ping field carries personal data, which this source may not send.",
+    )
     POST_RUNNING = 715, "This post is still running; ask again shortly."
 
 
