@@ -1,1 +1,2 @@
-"""The exchange: a real-time ping-post auction exchange for leads. Start with `exchange/README.md`."""
+"""The exchange: a real-time ping-post auction exchange for leads. Start with
+`exchange/README.md`."""

@@ -1,5 +1,5 @@
-"""States and the moves allowed between them, as tables. An absent move is illegal; no other words for
-states stand anywhere. The same moves are fenced in SQL by compare-and-set on the old state.
+"""States and the moves allowed between them, as tables. An absent move is illegal; no other words
+for states stand anywhere. The same moves are fenced in SQL by compare-and-set on the old state.
 """
 
 from typing import Final, Literal

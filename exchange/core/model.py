@@ -1,12 +1,13 @@
-"""The nouns of the exchange as frozen values: the market (what the operator wrote), a ping, a lead, and
-what an auction makes of them.
+"""The nouns of the exchange as frozen values: the market (what the operator wrote), a ping, a lead,
+and what an auction makes of them.
 
 The market's own words (`*Terms`) are decoded straight from the operator's TOML and from the stored
-versions, so a document that loads is a document that works; unknown settings are refused. Around them,
-`Vertical`, `Seller`, `Source`, `Buyer`, `Contract` add the surrogate id, the key and the version.
+versions, so a document that loads is a document that works; unknown settings are refused. Around
+them, `Vertical`, `Seller`, `Source`, `Buyer`, `Contract` add the surrogate id, the key and the
+version.
 
-Ids of parties and contracts are ints; ids of pings, leads and attempts are canonical UUIDv7 strings.
-`ping_id` and `lead_id` are one id, made at the ping (or at the direct lead).
+Ids of parties and contracts are ints; ids of pings, leads and attempts are canonical UUIDv7
+strings. `ping_id` and `lead_id` are one id, made at the ping (or at the direct lead).
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """A value of the exchange: frozen; a change is a new value."""
 
 
-# --- the market, as written -------------------------------------------------------------------------
+# --- the market, as written -----------------------------------------------------------------------
 
 FieldType = Literal[
     "enum",
@@ -49,9 +50,10 @@ PINGABLE: frozenset[str] = frozenset({"enum", "int", "bool", "date", "us_zip", "
 """Free text is never pinged: it can hide anything."""
 
 
-class FieldTerms(Terms):
-    """One field of a vertical. `ping`: may it be in a ping; `"pseudonym"`: the raw value is replaced by
-    a keyed hash at the gate. `personal`: it identifies a consumer; only the winner ever sees it."""
+class FieldTerms(Terms, frozen=True, kw_only=True):
+    """One field of a vertical. `ping`: may it be in a ping; `"pseudonym"`: the raw value is
+    replaced by a keyed hash at the gate. `personal`: it identifies a consumer; only the winner ever
+    sees it."""
 
     type: FieldType
     ping: bool | Literal["pseudonym"] = False
@@ -64,14 +66,15 @@ class FieldTerms(Terms):
     length_max: int | None = None
 
 
-class DuplicateTerms(Terms):
-    """A consumer sold in this vertical within the window, by any of these fields, is a duplicate."""
+class DuplicateTerms(Terms, frozen=True, kw_only=True):
+    """A consumer sold in this vertical within the window, by any of these fields, is a
+    duplicate."""
 
     fields: tuple[str, ...]
     window_days: int = 30
 
 
-class VerticalTerms(Terms):
+class VerticalTerms(Terms, frozen=True, kw_only=True):
     """The product traded. `consent`: `"tcpa"` needs consent in every post; `"none"` does not."""
 
     currency: str
@@ -81,14 +84,14 @@ class VerticalTerms(Terms):
     paused: bool = False
 
 
-class Margin(Terms):
+class Margin(Terms, frozen=True, kw_only=True):
     """The house's fee: a share of the price in percent (decimals allowed) and/or a fixed amount."""
 
     percent: Decimal = Decimal(0)
     fixed: str = "0"
 
 
-class SourceTerms(Terms):
+class SourceTerms(Terms, frozen=True, kw_only=True):
     """A seller's feed. `gate`: what happens when a ping carries what it may not (`watch` records it
     and drops the value from what buyers see, `strip` drops it, `refuse` answers 422). `in_doubt`:
     what the seller hears when a buyer's answer is outstanding."""
@@ -100,7 +103,7 @@ class SourceTerms(Terms):
     paused: bool = False
 
 
-class SellerTerms(Terms):
+class SellerTerms(Terms, frozen=True, kw_only=True):
     """A party that sends pings. `sources` may be a list of names (defaults) or a table of terms."""
 
     name: str = ""
@@ -112,7 +115,7 @@ class SellerTerms(Terms):
     paused: bool = False
 
 
-class BuyerTerms(Terms):
+class BuyerTerms(Terms, frozen=True, kw_only=True):
     """A party that bids and receives. `secret` names a stored secret (`exchange secret set`)."""
 
     ping_url: str
@@ -130,9 +133,9 @@ class BuyerTerms(Terms):
     paused: bool = False
 
 
-class CapTerms(Terms):
-    """One cap: `leads` (count) or `money` (decimal string) per period, optionally for `each` value of
-    a field. `per = "total"` never resets."""
+class CapTerms(Terms, frozen=True, kw_only=True):
+    """One cap: `leads` (count) or `money` (decimal string) per period, optionally for `each` value
+    of a field. `per = "total"` never resets."""
 
     per: Literal["hour", "day", "week", "month", "total"]
     leads: int | None = None
@@ -140,8 +143,9 @@ class CapTerms(Terms):
     each: str | None = None
 
 
-class InDoubtTerms(Terms):
-    """What is done about a post that was sent and never clearly answered, in this order of trying."""
+class InDoubtTerms(Terms, frozen=True, kw_only=True):
+    """What is done about a post that was sent and never clearly answered, in this order of
+    trying."""
 
     policy: tuple[Literal["inquire", "repost", "hold_as_sold", "write_off"], ...] = (
         "inquire",
@@ -151,7 +155,7 @@ class InDoubtTerms(Terms):
     inquire_every_s: int = 5
 
 
-class ReturnTerms(Terms):
+class ReturnTerms(Terms, frozen=True, kw_only=True):
     """The return policy; decoded and kept with the sale, adjudicated elsewhere."""
 
     window_hours: int = 120
@@ -164,13 +168,13 @@ Criterion = Mapping[str, Any] | list[Any] | str | int | bool
 `{list = [...]}` a long list (zips); `{regex = "..."}`; a lone value equals."""
 
 
-class ContractTerms(Terms):
+class ContractTerms(Terms, frozen=True, kw_only=True):
     """One buyer's standing terms for one vertical. `price` is `"bid"` or a fixed decimal string.
 
     `bid_min`/`bid_max`: the least and most it ever bids (the latter lets an auction close early).
-    `tier` then `priority` (lower first) decide who is invited when too many are eligible; `priority`
-    also breaks ties of payout. `cap_mode`: `strict` fences every cap in the database as well; `fast`
-    trusts Valkey alone. `hold = "offer"` reserves caps from the offer on. `hours` maps `mon`..`sun` to
+    `tier` then `priority` (lower first) decide who is invited when too many are eligible;
+    `priority` also breaks ties of payout. `cap_mode`: `strict` fences every cap in the database as
+    well; `fast` trusts Valkey alone. `hold = "offer"` reserves caps from the offer on. `hours` maps `mon`..`sun` to
     `"09:00-17:00"` (several comma-separated, `"closed"`), in the contract's zone.
     """
 
@@ -193,7 +197,7 @@ class ContractTerms(Terms):
     paused: bool = False
 
 
-class MarketDoc(Terms):
+class MarketDoc(Terms, frozen=True, kw_only=True):
     """A whole market, as one TOML file says it."""
 
     verticals: dict[str, VerticalTerms] = {}
@@ -202,17 +206,17 @@ class MarketDoc(Terms):
     contracts: dict[str, ContractTerms] = {}
 
 
-# --- the market, in force ---------------------------------------------------------------------------
+# --- the market, in force -------------------------------------------------------------------------
 
 
-class Vertical(Fact):
+class Vertical(Fact, frozen=True, kw_only=True):
     id: int
     key: str
     terms: VerticalTerms
     version: int = 1
 
 
-class Source(Fact):
+class Source(Fact, frozen=True, kw_only=True):
     id: int
     key: str
     seller_id: int
@@ -221,7 +225,7 @@ class Source(Fact):
     version: int = 1
 
 
-class Seller(Fact):
+class Seller(Fact, frozen=True, kw_only=True):
     id: int
     key: str
     terms: SellerTerms
@@ -230,14 +234,14 @@ class Seller(Fact):
     version: int = 1
 
 
-class Buyer(Fact):
+class Buyer(Fact, frozen=True, kw_only=True):
     id: int
     key: str
     terms: BuyerTerms
     version: int = 1
 
 
-class Cap(Fact):
+class Cap(Fact, frozen=True, kw_only=True):
     """A cap in force: `limit` is leads or micros, by `unit`."""
 
     index: int
@@ -247,7 +251,7 @@ class Cap(Fact):
     each: str | None
 
 
-class Contract(Fact):
+class Contract(Fact, frozen=True, kw_only=True):
     """A contract in force. `price_micros` is `None` when the buyer bids."""
 
     id: int
@@ -266,9 +270,9 @@ class Contract(Fact):
 Role = Literal["seller", "buyer", "operator", "finance"]
 
 
-class ApiKey(Fact):
-    """One API key: `ex_live_<id>_<secret>`; only the SHA-256 of the secret is kept. `party_id` is the
-    seller or buyer it speaks for, `None` for operator and finance."""
+class ApiKey(Fact, frozen=True, kw_only=True):
+    """One API key: `ex_live_<id>_<secret>`; only the SHA-256 of the secret is kept. `party_id` is
+    the seller or buyer it speaks for, `None` for operator and finance."""
 
     id: str
     role: Role
@@ -277,10 +281,10 @@ class ApiKey(Fact):
     expires_at: datetime | None = None
 
 
-# --- a ping and a lead ------------------------------------------------------------------------------
+# --- a ping and a lead ----------------------------------------------------------------------------
 
 
-class PingConsent(Fact):
+class PingConsent(Fact, frozen=True, kw_only=True):
     """What buyers may know of the consent before they win: nothing that names the consumer."""
 
     kind: str
@@ -290,8 +294,9 @@ class PingConsent(Fact):
     buyers: tuple[str, ...] = ()
 
 
-class Ping(Fact):
-    """A partial record after the privacy gate: only allowed fields, pseudonyms instead of raw values.
+class Ping(Fact, frozen=True, kw_only=True):
+    """A partial record after the privacy gate: only allowed fields, pseudonyms instead of raw
+    values.
 
     `gated` names the fields the gate removed (never their values). `tmax_ms` is the whole time the
     seller waits, ours included.
@@ -314,7 +319,8 @@ class Ping(Fact):
 
 
 class Personal:
-    """A dict of a consumer's data that refuses to show itself: `repr`, `str` and format give its size.
+    """A dict of a consumer's data that refuses to show itself: `repr`, `str` and format give its
+    size.
 
     Only a `Lead` holds one, only `post_call` of a dialect and the sealing effect read `.values`.
     """
@@ -336,7 +342,7 @@ class Personal:
         raise TypeError("personal data is not pickled")
 
 
-class Lead(Fact):
+class Lead(Fact, frozen=True, kw_only=True):
     """The full record. Its `repr` shows its id; `fields` and `consent` are `Personal`."""
 
     lead_id: str
@@ -350,10 +356,10 @@ class Lead(Fact):
     __str__ = __repr__
 
 
-# --- an auction -------------------------------------------------------------------------------------
+# --- an auction -----------------------------------------------------------------------------------
 
 
-class Bid(Fact):
+class Bid(Fact, frozen=True, kw_only=True):
     """A good answer of one contract. `price_micros` is what the buyer pays; `expires_at_ms` is Unix
     time in ms, `None` when the buyer named no limit."""
 
@@ -364,7 +370,7 @@ class Bid(Fact):
     expires_at_ms: int | None = None
 
 
-class Candidate(Fact):
+class Candidate(Fact, frozen=True, kw_only=True):
     """A bid after ranking: `payout + fee = price`, 1 is the best rank."""
 
     contract_id: int
@@ -378,11 +384,11 @@ class Candidate(Fact):
     attempt_id: str | None = None  # minted with the offer when the contract holds from the offer on
 
 
-class Offer(Fact):
+class Offer(Fact, frozen=True, kw_only=True):
     """What the seller is promised, as kept in Valkey: at most 4 KiB, nothing personal.
 
-    `fields` are the ping's typed fields in JSON form (dates as ISO strings) for the comparison at the
-    post; `mask_id` and `book_version` let `explain` re-run the filter.
+    `fields` are the ping's typed fields in JSON form (dates as ISO strings) for the comparison at
+    the post; `mask_id` and `book_version` let `explain` re-run the filter.
     """
 
     ping_id: str
@@ -406,9 +412,9 @@ class Offer(Fact):
     invited: tuple[int, ...] = ()  # contract ids that saw the ping's fields
 
 
-class ContractAnswer(Fact):
-    """How one invited contract ended: exactly one per invitation. `waited_ms` is from the write of the
-    request to the answer (or to the end of the auction), in ms."""
+class ContractAnswer(Fact, frozen=True, kw_only=True):
+    """How one invited contract ended: exactly one per invitation. `waited_ms` is from the write of
+    the request to the answer (or to the end of the auction), in ms."""
 
     contract_id: int
     buyer_id: int

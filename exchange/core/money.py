@@ -1,10 +1,12 @@
-"""Money: an `int` of micros (millionths of the currency unit), everywhere. No float ever holds money.
+"""Money: an `int` of micros (millionths of the currency unit), everywhere. No float ever holds
+money.
 
-On the API a price is a decimal string; buyers' JSON numbers are read as `Decimal`, exactly. A micro is
-small enough for every price seen in the trade (three decimals exist in the wild, e.g. 21.105) and an
-int64 of micros still holds nine trillion units.
+On the API a price is a decimal string; buyers' JSON numbers are read as `Decimal`, exactly. A micro
+is small enough for every price seen in the trade (three decimals exist in the wild, e.g. 21.105)
+and an int64 of micros still holds nine trillion units.
 
-`price = payout + fee`: the buyer pays the price, the seller gets the payout, the house keeps the fee.
+`price = payout + fee`: the buyer pays the price, the seller gets the payout, the house keeps the
+fee.
 """
 
 from decimal import Decimal, InvalidOperation
@@ -56,8 +58,8 @@ def text_of(micros: int) -> str:
 
 
 def split(price_micros: int, *, percent_millionths: int, fixed_micros: int) -> tuple[int, int]:
-    """Split a price into `(payout, fee)`: fee = fixed + percent of the price, rounded down, never more
-    than the price. `percent_millionths` is the share in millionths (15 % = 150_000).
+    """Split a price into `(payout, fee)`: fee = fixed + percent of the price, rounded down, never
+    more than the price. `percent_millionths` is the share in millionths (15 % = 150_000).
 
     The seller gets what is left, so rounding always falls to the seller and the parts add up.
     """

@@ -1,9 +1,9 @@
 """The closed, numbered lists of why something did not happen. One sentence per member, ordered by
 precedence, never renumbered (a code in a five-year-old record must still mean the same).
 
-Non-bid codes are the IAB's *seat-non-bid* codes where one exists (0 to 399); ours start at 500. Loss
-codes are OpenRTB's loss reasons likewise. `sentence(code)` is what people read in replies, `explain`
-and the docs.
+Non-bid codes are the IAB's *seat-non-bid* codes where one exists (0 to 399); ours start at 500.
+Loss codes are OpenRTB's loss reasons likewise. `sentence(code)` is what people read in replies,
+`explain` and the docs.
 """
 
 from enum import IntEnum
@@ -27,7 +27,8 @@ class _Code(IntEnum):
 
 
 class NonBid(_Code):
-    """Why a contract has no bid in an auction. 500 to 529: it was not asked; the rest: what came back.
+    """Why a contract has no bid in an auction. 500 to 529: it was not asked; the rest: what came
+    back.
 
     A contract that several reasons exclude is told the first in the order of this list from 500 on.
     """
@@ -117,8 +118,9 @@ class Reason(_Code):
 class Delivery(IntEnum):
     """The four ways a post can end. Only `NOT_SENT` and `REJECTED` may fall through.
 
-    `NOT_SENT`: no byte of the request left. `REJECTED`: an explicit no. `ACCEPTED`: an explicit yes.
-    `UNKNOWN`: anything else after the first byte left; silence is never a sale and never a refusal.
+    `NOT_SENT`: no byte of the request left. `REJECTED`: an explicit no. `ACCEPTED`: an explicit
+    yes. `UNKNOWN`: anything else after the first byte left; silence is never a sale and never a
+    refusal.
     """
 
     NOT_SENT = 0

@@ -1,11 +1,12 @@
 """The one immutable record each flow ends in, and the rows a commit writes.
 
-Everything else reads the record: the reply, metrics, the log line, the journal row, `explain`, replay.
-No counter is bumped and nothing is logged in the middle of the logic.
+Everything else reads the record: the reply, metrics, the log line, the journal row, `explain`,
+replay. No counter is bumped and nothing is logged in the middle of the logic.
 
 `CommitUnit` is what the group-commit writer makes durable in one transaction: all of it or nothing.
-Its row structs have exactly the columns of the tables of the same name (`day` is derived in SQL from
-the lead's id), so the SQL stays short. Bytes travel as Postgres hex text (`\\x...`), times as ISO 8601.
+Its row structs have exactly the columns of the tables of the same name (`day` is derived in SQL
+from the lead's id), so the SQL stays short. Bytes travel as Postgres hex text (`\\x...`), times as
+ISO 8601.
 """
 
 from datetime import datetime
@@ -16,15 +17,17 @@ import msgspec
 from exchange.core.model import Candidate, ContractAnswer, Fact, Ping
 from exchange.core.reasons import Delivery
 
-# --- the end of a ping --------------------------------------------------------------------------------
+# --- the end of a ping ----------------------------------------------------------------------------
 
 
-class PingRecord(Fact):
-    """A ping and everything that was decided about it. Times in ms since it was read from the socket.
+class PingRecord(Fact, frozen=True, kw_only=True):
+    """A ping and everything that was decided about it. Times in ms since it was read from the
+    socket.
 
-    `outcome` is `offer` or `no_offer`; `reason` a `Reason` code when there is no offer. `added_ms` is
-    what the exchange added: read-to-written less the slowest awaited answer. `late_ms` > 0 when the
-    answer was written after `tmax`. `reason_masks` are counts per non-bid code of contracts not asked.
+    `outcome` is `offer` or `no_offer`; `reason` a `Reason` code when there is no offer. `added_ms`
+    is what the exchange added: read-to-written less the slowest awaited answer. `late_ms` > 0 when
+    the answer was written after `tmax`. `reason_masks` are counts per non-bid code of contracts not
+    asked.
     """
 
     ping: Ping
@@ -45,12 +48,12 @@ class PingRecord(Fact):
     worker: str
 
 
-# --- the end of a post ----------------------------------------------------------------------------------
+# --- the end of a post ----------------------------------------------------------------------------
 
 
-class PostStep(Fact):
-    """One candidate's turn: what became of it and when (ms since the post began). `loss` is a `Loss`
-    code; `delivery` is `None` when nothing was sent to this buyer."""
+class PostStep(Fact, frozen=True, kw_only=True):
+    """One candidate's turn: what became of it and when (ms since the post began). `loss` is a
+    `Loss` code; `delivery` is `None` when nothing was sent to this buyer."""
 
     contract_id: int
     buyer_id: int
@@ -65,9 +68,10 @@ class PostStep(Fact):
     took_ms: float = 0.0
 
 
-class PostRecord(Fact):
-    """A post and everything that was decided about it. `status` is what the seller hears. Of `took_ms`,
-    `committed_ms` went to Postgres, `delivered_ms` to buyers, and `reserved_ms` to Valkey."""
+class PostRecord(Fact, frozen=True, kw_only=True):
+    """A post and everything that was decided about it. `status` is what the seller hears. Of
+    `took_ms`, `committed_ms` went to Postgres, `delivered_ms` to buyers, and `reserved_ms` to
+    Valkey."""
 
     lead_id: str
     seller_id: int
@@ -90,8 +94,9 @@ class PostRecord(Fact):
     test: bool = False
 
 
-class RequestRecord(Fact):
-    """A request that ended before any flow began (bad key, bad body, refused): for the log and metrics."""
+class RequestRecord(Fact, frozen=True, kw_only=True):
+    """A request that ended before any flow began (bad key, bad body, refused): for the log and
+    metrics."""
 
     route: str
     status: int
@@ -100,14 +105,14 @@ class RequestRecord(Fact):
     took_ms: float
 
 
-# --- what a commit writes ---------------------------------------------------------------------------------
+# --- what a commit writes -------------------------------------------------------------------------
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the table named like the struct."""
 
 
-class IdemRow(Row):
+class IdemRow(Row, frozen=True, kw_only=True):
     """The claim of an idempotency key by a seller. `fingerprint` is keyed, hex bytea."""
 
     seller_id: int
@@ -117,8 +122,9 @@ class IdemRow(Row):
     state: Literal["running", "done"] = "running"
 
 
-class LeadRow(Row):
-    """The lead, at its first commit. `ping` is the compact JSON of what the sale carries of its ping."""
+class LeadRow(Row, frozen=True, kw_only=True):
+    """The lead, at its first commit. `ping` is the compact JSON of what the sale carries of its
+    ping."""
 
     lead_id: str
     seller_id: int
@@ -145,7 +151,7 @@ class LeadRow(Row):
     received_at: datetime
 
 
-class LeadPrivateRow(Row):
+class LeadPrivateRow(Row, frozen=True, kw_only=True):
     """The sealed lead, consent and salts; all bytea as hex text."""
 
     lead_id: str
@@ -154,7 +160,7 @@ class LeadPrivateRow(Row):
     sealed: str
 
 
-class PersonKeyRow(Row):
+class PersonKeyRow(Row, frozen=True, kw_only=True):
     """A keyed hash of what identifies the consumer, for duplicate rules and erasure."""
 
     lead_id: str
@@ -164,7 +170,7 @@ class PersonKeyRow(Row):
     hmac: str
 
 
-class AttemptRow(Row):
+class AttemptRow(Row, frozen=True, kw_only=True):
     """One try at one buyer, at its INTENT (state `posting`). `windows` are the cap windows held:
     `[[win, limit, amount], ...]`; `slots` how many sale slots it takes (exclusive: all)."""
 
@@ -193,8 +199,9 @@ class AttemptRow(Row):
     created_at: datetime
 
 
-class AttemptMove(Row):
-    """A compare-and-set of one attempt along the lifecycle. `buyer_ref` is the buyer's id of the sale."""
+class AttemptMove(Row, frozen=True, kw_only=True):
+    """A compare-and-set of one attempt along the lifecycle. `buyer_ref` is the buyer's id of the
+    sale."""
 
     attempt_id: str
     lead_id: str
@@ -206,7 +213,7 @@ class AttemptMove(Row):
     next_check_at: datetime | None = None
 
 
-class AttemptEventRow(Row):
+class AttemptEventRow(Row, frozen=True, kw_only=True):
     """The fact behind an attempt's state; `(attempt_id, state)` is unique and marks its commit."""
 
     attempt_id: str
@@ -216,7 +223,7 @@ class AttemptEventRow(Row):
     detail: dict[str, Any]
 
 
-class LeadMove(Row):
+class LeadMove(Row, frozen=True, kw_only=True):
     """A compare-and-set of the lead; `custody_seq` and `custody_head` move with it. `old` may name
     several states, comma-separated."""
 
@@ -228,7 +235,7 @@ class LeadMove(Row):
     boot_id: str | None = None
 
 
-class CustodyRow(Row):
+class CustodyRow(Row, frozen=True, kw_only=True):
     """One event of a lead's chain: its canonical bytes, the hash of the one before, and its own."""
 
     lead_id: str
@@ -240,7 +247,7 @@ class CustodyRow(Row):
     at: datetime
 
 
-class TransferRow(Row):
+class TransferRow(Row, frozen=True, kw_only=True):
     """One debit, one credit, amount > 0. Accounts are named `(party_id, kind)`; SQL finds their ids
     (and makes a missing account). `transfer_id` is deterministic: posting twice is harmless."""
 
@@ -258,7 +265,7 @@ class TransferRow(Row):
     at: datetime
 
 
-class OutboxRow(Row):
+class OutboxRow(Row, frozen=True, kw_only=True):
     """Something to be told to a party after the commit (a webhook): no personal data."""
 
     outbox_id: str
@@ -269,7 +276,7 @@ class OutboxRow(Row):
     at: datetime
 
 
-class IdemDone(Row):
+class IdemDone(Row, frozen=True, kw_only=True):
     """The stored reply of a finished key: replayed byte for byte."""
 
     seller_id: int
@@ -278,12 +285,12 @@ class IdemDone(Row):
 
 
 class CommitUnit(msgspec.Struct, frozen=True, kw_only=True):
-    """All or nothing, in one transaction. `marker` is `(attempt_id or lead_id, state)`: the event row
-    by which a lost connection can be asked whether the unit had committed.
+    """All or nothing, in one transaction. `marker` is `(attempt_id or lead_id, state)`: the event
+    row by which a lost connection can be asked whether the unit had committed.
 
-    The moves are the gate: if any compare-and-set finds another state, nothing of the unit is applied
-    and the answer is `"stale"`. An insert that collides answers `"conflict"`. A strict cap without room
-    answers `"cap"` with the window. Else `"done"`.
+    The moves are the gate: if any compare-and-set finds another state, nothing of the unit is
+    applied and the answer is `"stale"`. An insert that collides answers `"conflict"`. A strict cap
+    without room answers `"cap"` with the window. Else `"done"`.
     """
 
     lead_id: str
@@ -302,7 +309,7 @@ class CommitUnit(msgspec.Struct, frozen=True, kw_only=True):
     idem_done: IdemDone | None = None
 
 
-class CommitAnswer(Fact):
+class CommitAnswer(Fact, frozen=True, kw_only=True):
     """What became of a unit. `win` names the full cap window when `kind` is `"cap"`."""
 
     kind: Literal["done", "stale", "conflict", "cap"]

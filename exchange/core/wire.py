@@ -1,4 +1,5 @@
-"""HTTP as values: a dialect makes an `HttpCall`, the engine turns it into an `HttpReply` or a `NoReply`.
+"""HTTP as values: a dialect makes an `HttpCall`, the engine turns it into an `HttpReply` or a
+`NoReply`.
 
 So dialects are pure, the engine can be swapped for a recording, and the one fact that decides about
 money, whether the first byte left, travels in the value (`NoReply.sent`).
@@ -10,7 +11,8 @@ import msgspec
 
 
 class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to one party. Personal data is only ever in `body`, never in `url` or `headers`."""
+    """One request to one party. Personal data is only ever in `body`, never in `url` or
+    `headers`."""
 
     method: str
     url: str
@@ -43,8 +45,8 @@ class NoReplyKind(IntEnum):
 
 
 class NoReply(msgspec.Struct, frozen=True, kw_only=True):
-    """No usable answer. `sent` is true once the first byte may have left (the transport accepted the
-    write): then nobody knows what the buyer did with it."""
+    """No usable answer. `sent` is true once the first byte may have left (the transport accepted
+    the write): then nobody knows what the buyer did with it."""
 
     kind: NoReplyKind
     sent: bool

@@ -1,1 +1,2 @@
-"""The world, one file per thing touched. Effects never import one another: a connection is passed in."""
+"""The world, one file per thing touched. Effects never import one another: a connection is passed
+in."""
