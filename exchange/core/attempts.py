@@ -7,8 +7,9 @@ Opening ─ opened() ──► RECEIVED            direct leads only: durable be
         ─ ended()  ──► RESULT              what the attempt came to, and the lead with it
 ```
 
-The post flow and reconcile build every commit here, so a sale found after a crash is booked exactly like
-one found at once. `Selling` is the thread through the commits of one lead: its custody chain and state.
+The post flow and reconcile build every commit here, so a sale found after a crash is booked exactly
+like one found at once. `Selling` is the thread through the commits of one lead: its custody chain
+and state.
 """
 
 from datetime import datetime
@@ -44,8 +45,8 @@ STATE_OF: dict[Delivery, str] = {
 
 
 class Opening(Fact, frozen=True, kw_only=True):
-    """The rows that open a lead: written with its first commit. `private` is `None` when the lead is
-    never released to anyone (then its personal data is not kept either)."""
+    """The rows that open a lead: written with its first commit. `private` is `None` when the lead
+    is never released to anyone (then its personal data is not kept either)."""
 
     lead: LeadRow
     idem: IdemRow
@@ -54,8 +55,8 @@ class Opening(Fact, frozen=True, kw_only=True):
 
 
 class Selling(Fact, frozen=True, kw_only=True):
-    """A lead on its way: `state` is the lead's state in the database, `None` before its first commit.
-    `chain` holds the custody events not yet committed in `chain.rows`."""
+    """A lead on its way: `state` is the lead's state in the database, `None` before its first
+    commit. `chain` holds the custody events not yet committed in `chain.rows`."""
 
     lead_id: str
     seller_id: int
@@ -66,8 +67,9 @@ class Selling(Fact, frozen=True, kw_only=True):
 
 
 class Ended(Fact, frozen=True, kw_only=True):
-    """What became of an attempt. `old` is the state it is moved from; `resolved_by` says who found out
-    when it was not the post itself (`inquiry`, `repost`, `callback`, `policy`, or a person's name)."""
+    """What became of an attempt. `old` is the state it is moved from; `resolved_by` says who found
+    out when it was not the post itself (`inquiry`, `repost`, `callback`, `policy`, or a person's
+    name)."""
 
     attempt: AttemptRow
     delivery: Delivery
@@ -156,8 +158,8 @@ def ended(
 ) -> tuple[CommitUnit, Selling]:
     """RESULT: the last attempt's end and the lead's state with it. A sale carries its transfers.
 
-    `reply` is what a retry of the key is told; `None` leaves the key running. `opening` closes a lead
-    that was never released: its rows are written with its end.
+    `reply` is what a retry of the key is told; `None` leaves the key running. `opening` closes a
+    lead that was never released: its rows are written with its end.
     """
     chain = _ended_event(selling.chain, last) if last else selling.chain
     if lead_state == "unsold":

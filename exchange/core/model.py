@@ -164,8 +164,8 @@ class ReturnTerms(Terms, frozen=True, kw_only=True):
 
 
 Criterion = Mapping[str, Any] | list[Any] | str | int | bool
-"""`["CA", "NV"]` one of; `{min, max}` a range; `{not = [...]}` none of; `{prefix = [...]}` starts with;
-`{list = [...]}` a long list (zips); `{regex = "..."}`; a lone value equals."""
+"""`["CA", "NV"]` one of; `{min, max}` a range; `{not = [...]}` none of; `{prefix = [...]}` starts
+with; `{list = [...]}` a long list (zips); `{regex = "..."}`; a lone value equals."""
 
 
 class ContractTerms(Terms, frozen=True, kw_only=True):
@@ -174,8 +174,8 @@ class ContractTerms(Terms, frozen=True, kw_only=True):
     `bid_min`/`bid_max`: the least and most it ever bids (the latter lets an auction close early).
     `tier` then `priority` (lower first) decide who is invited when too many are eligible;
     `priority` also breaks ties of payout. `cap_mode`: `strict` fences every cap in the database as
-    well; `fast` trusts Valkey alone. `hold = "offer"` reserves caps from the offer on. `hours` maps `mon`..`sun` to
-    `"09:00-17:00"` (several comma-separated, `"closed"`), in the contract's zone.
+    well; `fast` trusts Valkey alone. `hold = "offer"` reserves caps from the offer on. `hours` maps
+    `mon`..`sun` to `"09:00-17:00"` (several comma-separated, `"closed"`), in the contract's zone.
     """
 
     buyer: str

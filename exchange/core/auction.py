@@ -1,0 +1,104 @@
+"""The auction: what needs all buyers at once. What concerns one buyer is in its dialect.
+
+First price. Bids rank by the payout they leave the seller, then by the contract's priority, then by
+a hash of ping and contract: fair over many pings, the same for a replay, and never the order of
+arrival.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+from exchange.core.model import Bid, Candidate, Contract, Fact, Seller
+from exchange.core.money import split
+
+
+class Ranking(Fact, frozen=True, kw_only=True):
+    """`candidates` best first; `below_floor` holds the contract ids whose payout misses the
+    floor."""
+
+    candidates: tuple[Candidate, ...]
+    below_floor: tuple[int, ...] = ()
+
+    @property
+    def payout_micros(self) -> int | None:
+        """The best payout, `None` when nobody's bid counts."""
+        return self.candidates[0].payout_micros if self.candidates else None
+
+
+def tie_break(ping_id: str, contract_id: int) -> bytes:
+    """An even-handed, repeatable order among equals."""
+    return blake2b(f"{ping_id}:{contract_id}".encode(), digest_size=8).digest()
+
+
+def payout_of(price_micros: int, seller: Seller) -> tuple[int, int]:
+    """`(payout, fee)` of a price at this seller's margin."""
+    return split(
+        price_micros,
+        percent_millionths=seller.percent_millionths,
+        fixed_micros=seller.fixed_micros,
+    )
+
+
+def rank(
+    ping_id: str,
+    bids: Iterable[tuple[Contract, Bid]],
+    *,
+    seller: Seller,
+    floor_micros: int,
+    kept: int,
+) -> Ranking:
+    """All good bids in order, the best `kept` of them. A payout of zero is never an offer."""
+    rows = []
+    below = []
+    for contract, bid in bids:
+        payout, fee = payout_of(bid.price_micros, seller)
+        if payout < floor_micros or payout <= 0:
+            below.append(contract.id)
+            continue
+        key = (-payout, contract.terms.priority, tie_break(ping_id, contract.id), contract.id)
+        rows.append((key, contract, bid, payout, fee))
+    rows.sort(key=lambda row: row[0])
+    return Ranking(
+        candidates=tuple(
+            Candidate(
+                contract_id=contract.id,
+                buyer_id=contract.buyer_id,
+                rank=place,
+                price_micros=bid.price_micros,
+                payout_micros=payout,
+                fee_micros=fee,
+                buyer_ref=bid.buyer_ref,
+                expires_at_ms=bid.expires_at_ms,
+            )
+            for place, (_, contract, bid, payout, fee) in enumerate(rows[:kept], start=1)
+        ),
+        below_floor=tuple(below),
+    )
+
+
+def price_most(contract: Contract) -> int | None:
+    """The most this contract can bid in micros: its fixed price, else its stated most, else
+    unknown."""
+    return contract.price_micros if contract.price_micros is not None else contract.bid_max_micros
+
+
+def leader_price(bids: Sequence[tuple[Contract, Bid]]) -> int:
+    """The best price so far in micros; 0 when there is none. One seller has one margin, so the best
+    price is the best payout."""
+    return max((bid.price_micros for _, bid in bids), default=0)
+
+
+def is_decided(leader_micros: int, outstanding: Iterable[Contract]) -> bool:
+    """Whether no outstanding contract can win any more: each states a most it ever bids, below the
+    leader. (Equal is not below: a tie could still go to it.)"""
+    for contract in outstanding:
+        most = price_most(contract)
+        if most is None or most >= leader_micros:
+            return False
+    return leader_micros > 0
+
+
+def offer_expires_at_ms(ranking: Ranking, *, now_ms: int, ttl_ms: int) -> int:
+    """When the promise ends: after the offer's own time, or with the bid it rests on."""
+    best = ranking.candidates[0].expires_at_ms
+    return now_ms + ttl_ms if best is None else min(best, now_ms + ttl_ms)
