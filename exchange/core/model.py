@@ -144,8 +144,8 @@ class CapTerms(Terms, frozen=True, kw_only=True):
 
 
 class InDoubtTerms(Terms, frozen=True, kw_only=True):
-    """What is done about a post that was sent and never clearly answered, in this order of
-    trying."""
+    """What is done about a post that was sent and never clearly answered, in this order of trying.
+    `hold_s`: how long an answer is awaited before `hold_as_sold` books the sale."""
 
     policy: tuple[Literal["inquire", "repost", "hold_as_sold", "write_off"], ...] = (
         "inquire",
@@ -153,6 +153,7 @@ class InDoubtTerms(Terms, frozen=True, kw_only=True):
     )
     write_off_hours: int = 24
     inquire_every_s: int = 5
+    hold_s: int = 600
 
 
 class ReturnTerms(Terms, frozen=True, kw_only=True):
