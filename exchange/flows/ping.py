@@ -1,0 +1,364 @@
+"""The path of a ping: gate, invite, ask, rank, promise, record.
+
+Postgres is not touched, Valkey once (the offer). Everything the exchange decides here is in the
+`PingRecord` that the flow ends in; the reply, metrics, the log, the journal and `explain` read it.
+"""
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import msgspec
+
+from exchange.core.auction import (
+    Ranking,
+    is_decided,
+    leader_price,
+    offer_expires_at_ms,
+    rank,
+)
+from exchange.core.fields import Problem
+from exchange.core.filters import Invited, invite
+from exchange.core.messages import PingRequest, Refusal
+from exchange.core.model import (
+    Bid,
+    Contract,
+    ContractAnswer,
+    Offer,
+    Ping,
+    PingConsent,
+    Seller,
+    Source,
+    Vertical,
+)
+from exchange.core.money import micros_of
+from exchange.core.reasons import NonBid, Reason
+from exchange.core.records import PingRecord
+from exchange.core.wire import Answer, HttpReply, NoReplyKind
+from exchange.effects.buyers import Buyers, Endpoint
+from exchange.effects.clock import Clock
+from exchange.effects.journal import Journal
+from exchange.effects.offers import Offers
+from exchange.flows.standing import Seat, Standing
+
+NON_BID_OF = {
+    NoReplyKind.BUSY: NonBid.IN_FLIGHT_FULL,
+    NoReplyKind.RESTING: NonBid.UNHEALTHY,
+    NoReplyKind.FORBIDDEN: NonBid.UNREACHABLE,
+    NoReplyKind.UNRESOLVED: NonBid.UNREACHABLE,
+    NoReplyKind.UNREACHABLE: NonBid.UNREACHABLE,
+    NoReplyKind.TIMEOUT: NonBid.TIMEOUT,
+    NoReplyKind.RESET: NonBid.ERROR,
+    NoReplyKind.TOO_LARGE: NonBid.REPLY_TOO_LARGE,
+    NoReplyKind.UNREADABLE: NonBid.ERROR,
+    NoReplyKind.REDIRECT: NonBid.REDIRECTED,
+    NoReplyKind.EARLY_CLOSED: NonBid.EARLY_CLOSED,
+}
+
+
+class PingLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers a ping needs; their meaning stands in `config.Limits`."""
+
+    tmax_ms: int
+    tmax_ms_min: int
+    tmax_ms_max: int
+    answer_reserve_ms: int
+    invited_max: int
+    ranking_kept: int
+    offer_ttl_ms: int
+
+
+class Auctioned(msgspec.Struct, frozen=True, kw_only=True):
+    """An auction that has ended."""
+
+    invited: Invited
+    answers: tuple[ContractAnswer, ...]
+    ranking: Ranking
+    waited_ms: float
+
+
+class Pings:
+    """The flow of pings in one worker."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        standing: Standing,
+        buyers: Buyers,
+        offers: Offers,
+        journal: Journal,
+        pseudonym: Callable[[str, str], str],
+        limits: PingLimits,
+        worker: str,
+    ) -> None:
+        self._clock, self._standing, self._buyers = clock, standing, buyers
+        self._offers, self._journal, self._pseudonym = offers, journal, pseudonym
+        self._limits, self._worker = limits, worker
+
+    async def ping(
+        self, request: PingRequest, seller: Seller, *, began: float
+    ) -> PingRecord | Refusal:
+        """Ask the market. `began` is the loop time at which the request was read; every deadline
+        counts from there. A request that cannot be carried out answers a `Refusal`."""
+        ping = self._admitted(request, seller)
+        if isinstance(ping, Refusal):
+            return ping
+        auctioned = await self.auction(ping, seller, began=began)
+        expires_at_ms = await self._promised(ping, auctioned)
+        record = self._record(ping, auctioned, expires_at_ms, began=began)
+        self._journal.put(record)
+        return record
+
+    # --- 1: decode and gate -----------------------------------------------------------------------
+
+    def _admitted(self, request: PingRequest, seller: Seller) -> Ping | Refusal:
+        book = self._standing.book
+        vertical = book.vertical_by_key.get(request.vertical)
+        source = book.sources.get((seller.id, request.source))
+        if vertical is None or source is None:
+            return unknown_names(request.vertical, vertical, request.source, source)
+        gated = book.schemas[vertical.id].gate(
+            request.fields, mode=source.terms.gate, pseudonym=self._pseudonym
+        )
+        if isinstance(gated, tuple):
+            return invalid("The ping's fields are not valid.", gated)
+        return Ping(
+            ping_id=self._clock.new_id(),
+            seller_id=seller.id,
+            source_id=source.id,
+            vertical_id=vertical.id,
+            fields=gated.fields,
+            received_at=self._clock.now(),
+            tmax_ms=self._tmax_ms(request.tmax_ms, source),
+            sub_id=request.sub_id,
+            floor_micros=floor_of(request.floor, source),
+            consent=msgspec.convert(request.consent, PingConsent, from_attributes=True)
+            if request.consent
+            else None,
+            external_id=request.external_id,
+            test=request.test,
+            gated=gated.gated,
+        )
+
+    def _tmax_ms(self, asked: int | None, source: Source) -> int:
+        """The seller's own wish within the limits, else its source's, else the house's."""
+        tmax_ms = asked or source.terms.tmax_ms or self._limits.tmax_ms
+        return min(max(tmax_ms, self._limits.tmax_ms_min), self._limits.tmax_ms_max)
+
+    # --- 2 to 4: invite, ask, rank ----------------------------------------------------------------
+
+    async def auction(self, ping: Ping, seller: Seller, *, began: float) -> Auctioned:
+        """Invite, ask every invited contract at once, and rank what came back."""
+        standing = self._standing
+        book = standing.book
+        index = book.indexes[ping.vertical_id]
+        invited = invite(
+            ping,
+            index,
+            gates=standing.gates(ping),
+            at=ping.received_at,
+            invited_max=self._limits.invited_max,
+        )
+        asking = Asking([standing.seat(contract) for contract in invited.contracts])
+        if asking.seats:
+            await self._buyers.ask(
+                self._calls(ping, asking.seats, book.verticals[ping.vertical_id]),
+                deadline=began + (ping.tmax_ms - self._limits.answer_reserve_ms) / 1000,
+                on_answer=asking.on_answer,
+            )
+        ranking = rank(
+            ping.ping_id,
+            asking.bids,
+            seller=seller,
+            floor_micros=ping.floor_micros,
+            kept=self._limits.ranking_kept,
+        )
+        return Auctioned(
+            invited=invited,
+            answers=asking.answers(ranking.below_floor),
+            ranking=ranking,
+            waited_ms=asking.waited_ms,
+        )
+
+    def _calls(
+        self, ping: Ping, seats: Sequence[Seat], vertical: Vertical
+    ) -> list[tuple[Endpoint, bytes]]:
+        """One request per contract: its prebuilt prefix and the bytes its dialect shares."""
+        shared: dict[ModuleType, bytes] = {}
+        calls: list[tuple[Endpoint, bytes]] = []
+        for seat in seats:
+            body = shared.get(seat.dialect)
+            if body is None:
+                body = shared[seat.dialect] = seat.dialect.ping_shared(
+                    ping,
+                    vertical_key=vertical.key,
+                    tmax_ms=ping.tmax_ms - self._limits.answer_reserve_ms,
+                )
+            calls.append((seat.endpoint, seat.prefix + body))
+        return calls
+
+    # --- 5: promise -------------------------------------------------------------------------------
+
+    async def _promised(self, ping: Ping, auctioned: Auctioned) -> int | None:
+        """Keep the offer in Valkey; its expiry (Unix ms), or `None` when there is nothing to
+        promise or nowhere to keep it."""
+        ranking = auctioned.ranking
+        if not ranking.candidates:
+            return None
+        expires_at_ms = offer_expires_at_ms(
+            ranking, now_ms=self._clock.now_ms(), ttl_ms=self._limits.offer_ttl_ms
+        )
+        offer = self.offer_of(ping, auctioned, expires_at_ms)
+        kept = await self._offers.put(offer, ttl_ms=expires_at_ms - self._clock.now_ms())
+        return expires_at_ms if kept else None
+
+    def offer_of(self, ping: Ping, auctioned: Auctioned, expires_at_ms: int) -> Offer:
+        """The promise as it is kept: what a post needs, nothing personal."""
+        book = self._standing.book
+        payout = auctioned.ranking.payout_micros
+        return Offer(
+            ping_id=ping.ping_id,
+            seller_id=ping.seller_id,
+            source_id=ping.source_id,
+            vertical_id=ping.vertical_id,
+            payout_micros=payout or 0,
+            currency=book.verticals[ping.vertical_id].terms.currency,
+            expires_at_ms=expires_at_ms,
+            received_at_ms=int(ping.received_at.timestamp() * 1000),
+            fields=book.schemas[ping.vertical_id].json_form(ping.fields),
+            candidates=auctioned.ranking.candidates,
+            book_version=book.version,
+            mask_id=self._standing.mask_id(ping.vertical_id),
+            floor_micros=ping.floor_micros,
+            sub_id=ping.sub_id,
+            external_id=ping.external_id,
+            named=bool(ping.consent and ping.consent.buyers),
+            test=ping.test,
+            consent=ping.consent,
+            invited=tuple(contract.id for contract in auctioned.invited.contracts),
+        )
+
+    # --- 6: the record ----------------------------------------------------------------------------
+
+    def _record(
+        self, ping: Ping, auctioned: Auctioned, expires_at_ms: int | None, *, began: float
+    ) -> PingRecord:
+        took_ms = (self._clock.loop_time() - began) * 1000
+        ranking, invited = auctioned.ranking, auctioned.invited
+        reason = None if expires_at_ms is not None else no_offer_reason(auctioned)
+        return PingRecord(
+            ping=ping,
+            outcome="no_offer" if expires_at_ms is None else "offer",
+            reason=reason,
+            answers=auctioned.answers,
+            ranking=ranking.candidates,
+            payout_micros=None if expires_at_ms is None else ranking.payout_micros,
+            expires_at_ms=expires_at_ms,
+            eligible=invited.eligible,
+            reason_counts={int(code): mask.bit_count() for code, mask in invited.masks.items()},
+            book_version=self._standing.book.version,
+            mask_id=self._standing.mask_id(ping.vertical_id),
+            took_ms=took_ms,
+            waited_ms=auctioned.waited_ms,
+            added_ms=took_ms - auctioned.waited_ms,
+            late_ms=max(0.0, took_ms - ping.tmax_ms),
+            worker=self._worker,
+        )
+
+
+class Asking:
+    """The answers of one auction as they come in. `on_answer` is called by the fan-out, once per
+    contract, and says when nobody outstanding can win any more."""
+
+    __slots__ = ("_answers", "_outstanding", "bids", "seats", "waited_ms")
+
+    def __init__(self, seats: Sequence[Seat]) -> None:
+        self.seats = seats
+        self.bids: list[tuple[Contract, Bid]] = []
+        self.waited_ms = 0.0
+        self._answers: list[ContractAnswer | None] = [None] * len(seats)
+        self._outstanding = {place: seat.contract for place, seat in enumerate(seats)}
+
+    def on_answer(self, place: int, answer: Answer, waited_ms: float) -> bool:
+        """Read one buyer's answer; true when the auction is decided."""
+        contract = self._outstanding.pop(place)
+        self.waited_ms = max(self.waited_ms, waited_ms)
+        bid = read_answer(self.seats[place], answer)
+        is_bid = isinstance(bid, Bid)
+        self._answers[place] = ContractAnswer(
+            contract_id=contract.id,
+            buyer_id=contract.buyer_id,
+            non_bid=None if is_bid else int(bid),
+            price_micros=bid.price_micros if is_bid else None,
+            buyer_ref=bid.buyer_ref if is_bid else None,
+            waited_ms=waited_ms,
+            expires_at_ms=bid.expires_at_ms if is_bid else None,
+        )
+        if is_bid:
+            self.bids.append((contract, bid))
+        return bool(self._outstanding and self.bids) and is_decided(
+            leader_price(self.bids), self._outstanding.values()
+        )
+
+    def answers(self, below_floor: Sequence[int]) -> tuple[ContractAnswer, ...]:
+        """All answers in order of invitation; good bids under the floor are told so."""
+        below = set(below_floor)
+        return tuple(
+            msgspec.structs.replace(answer, non_bid=int(NonBid.BELOW_FLOOR))
+            if answer.non_bid is None and answer.contract_id in below
+            else answer
+            for answer in self._answers
+            if answer is not None
+        )
+
+
+def read_answer(seat: Seat, answer: Answer) -> Bid | NonBid:
+    """What one buyer said, in its dialect; what is no answer at all, by its kind."""
+    if isinstance(answer, HttpReply):
+        return seat.dialect.read_bid(seat.contract, answer)
+    return NON_BID_OF[answer.kind]
+
+
+def no_offer_reason(auctioned: Auctioned) -> int:
+    """Why there is no offer, as a `Reason` code."""
+    if auctioned.ranking.candidates:
+        return int(Reason.OFFERS_UNAVAILABLE)
+    if not auctioned.invited.contracts:
+        return int(Reason.NO_CONTRACT)
+    if all(answer.non_bid == NonBid.TIMEOUT for answer in auctioned.answers):
+        return int(Reason.DEADLINE)
+    return int(Reason.NO_BIDS)
+
+
+def floor_of(asked: str | None, source: Source) -> int:
+    """The floor in micros: the higher of the request's and the source's."""
+    return max(micros_of(asked) if asked else 0, source.floor_micros)
+
+
+def unknown_names(
+    vertical_key: str, vertical: Vertical | None, source_key: str, source: Source | None
+) -> Refusal:
+    """The refusal of a request that names what this seller does not have."""
+    problems = []
+    if vertical is None:
+        problems.append(
+            Problem(
+                field="vertical",
+                message="there is no such vertical",
+                hint="use the key of a vertical in the market, such as auto_insurance",
+            )
+        )
+    if source is None:
+        problems.append(
+            Problem(
+                field="source",
+                message="you have no such source",
+                hint="use one of the sources agreed with the operator",
+            )
+        )
+    return invalid("The request names something unknown.", problems)
+
+
+def invalid(detail: str, problems: Sequence[Problem]) -> Refusal:
+    """A 422 with its problems."""
+    return Refusal(status=422, title="Request not valid", detail=detail, problems=tuple(problems))

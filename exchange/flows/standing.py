@@ -1,0 +1,292 @@
+"""What this process knows at this moment: the book in force, who may be asked, and how to reach
+them.
+
+A contract that is full, out of hours, unhealthy or braked is a cleared bit here, never a trip to
+Valkey on the path of a ping. The bits are read again once a second (`refresh`), and at once when a
+post learns something (`note_full`, `note_doubt`, `note_answer`).
+
+Every set of bits gets a `mask_id`, which the records carry, so that `explain` can re-run the filter
+as it stood. `masks_to_save` hands new ones to whoever writes them.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import ModuleType
+from typing import Any, Protocol
+
+import msgspec
+
+from exchange.core.book import Book
+from exchange.core.brake import Doubts, is_braked, trial_is_due
+from exchange.core.filters import Index, closed_mask
+from exchange.core.model import Buyer, Contract, Ping
+from exchange.core.reasons import NonBid
+from exchange.effects.buyers import Buyers, Endpoint
+
+Gates = tuple[tuple[NonBid, int], ...]
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """A contract's place in an auction: how to ask it, with what of its request prebuilt."""
+
+    contract: Contract
+    buyer: Buyer
+    endpoint: Endpoint
+    dialect: ModuleType
+    prefix: bytes
+
+
+class Secrets(Protocol):
+    """Where buyers' secrets are read: by the name the market file gives."""
+
+    def __call__(self, name: str) -> bytes | None: ...
+
+
+class FullWindow(msgspec.Struct, frozen=True):
+    """A cap window found full: the contract, and the segment it is full for (`each`, value)."""
+
+    contract_id: int
+    buyer_id: int
+    win: str
+    limit: int
+    segment: tuple[str, Any] | None
+
+
+class MaskDoc(msgspec.Struct, frozen=True):
+    """A set of cleared bits as it is kept for `explain`: reason code -> hex mask over the slots of
+    the vertical's index in `book_version`, and per full segment its own mask."""
+
+    mask_id: int
+    vertical_id: int
+    book_version: int
+    gates: dict[str, str]
+    segments: list[tuple[str, Any, str]]
+
+
+class Standing:
+    """The state of one worker. Not shared: every worker keeps its own and learns from the same
+    places."""
+
+    def __init__(
+        self,
+        book: Book,
+        *,
+        buyers: Buyers,
+        dialects: Mapping[str, ModuleType],
+        brake_count: int,
+        brake_s: int,
+        trial_s: int,
+        worker_number: int,
+    ) -> None:
+        self.book = book
+        self.adopted_at_ms = 0
+        self._buyers = buyers
+        self._dialects = dialects
+        self._brake_count, self._brake_s, self._trial_s = brake_count, brake_s, trial_s
+        self._seats: dict[int, Seat] = {}
+        self._full: dict[tuple[int, str], FullWindow] = {}
+        self._doubts: dict[int, Doubts] = {}
+        self._hours: dict[int, tuple[Index, int, int]] = {}
+        self._gates: dict[int, Gates] = {}
+        self._segments: dict[int, dict[str, dict[Any, int]]] = {}
+        self._mask_ids: dict[int, int] = {}
+        self._saved: dict[int, tuple[Any, ...]] = {}
+        self._worker_number = worker_number
+        self.masks_to_save: list[MaskDoc] = []
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def seat(self, contract: Contract) -> Seat:
+        """How to ask this contract; built at first use and again when the market changed it."""
+        seat = self._seats.get(contract.id)
+        buyer = self.book.buyers[contract.buyer_id]
+        if seat is None or seat.contract is not contract or seat.buyer is not buyer:
+            seat = self._seats[contract.id] = self._seated(contract, buyer)
+        return seat
+
+    def _seated(self, contract: Contract, buyer: Buyer) -> Seat:
+        dialect = self._dialects[buyer.terms.dialect]
+        return Seat(
+            contract=contract,
+            buyer=buyer,
+            endpoint=self.endpoint(buyer, "ping"),
+            dialect=dialect,
+            prefix=dialect.ping_prefix(contract.key),
+        )
+
+    def endpoint(self, buyer: Buyer, kind: str) -> Endpoint:
+        """The buyer's endpoint for `ping`, `post` or `status`."""
+        terms = buyer.terms
+        url = {"ping": terms.ping_url, "post": terms.post_url, "status": terms.status_url}[kind]
+        if url is None:
+            raise LookupError(f"buyer {buyer.key} has no {kind} url")
+        return self._buyers.endpoint(
+            key=f"{buyer.id}.{kind}",
+            url=url,
+            headers=terms.headers,
+            in_flight_max=terms.in_flight_max,
+            tls_ca=terms.tls_ca,
+            pool="ping" if kind == "ping" else "post",
+        )
+
+    def dialect(self, buyer: Buyer) -> ModuleType:
+        """How this buyer speaks."""
+        return self._dialects[buyer.terms.dialect]
+
+    # --- the cleared bits -------------------------------------------------------------------------
+
+    def gates(self, ping: Ping) -> Gates:
+        """The contracts nobody needs to ask now, as one mask per reason."""
+        gates = self._gates.get(ping.vertical_id, ())
+        segments = self._segments.get(ping.vertical_id)
+        if not segments:
+            return gates
+        mask = 0
+        for field, by_value in segments.items():
+            mask |= by_value.get(ping.fields.get(field), 0)
+        return (*gates, (NonBid.CAP_FULL, mask)) if mask else gates
+
+    def mask_id(self, vertical_id: int) -> int:
+        """The id of the bits in force for this vertical."""
+        return self._mask_ids.get(vertical_id, 0)
+
+    def adopt(self, book: Book, now: datetime) -> None:
+        """Put a new book in force between two pings. Seats are rebuilt as they are asked for."""
+        self.book = book
+        self.adopted_at_ms = int(now.timestamp() * 1000)
+        self.refresh(now)
+
+    def refresh(self, now: datetime) -> None:
+        """Compute the bits again for every vertical; cheap when nothing changed."""
+        resting = [b for b in self._asked_buyers() if not self._seats_healthy(b)]
+        braked = [b for b in self._doubts if self._shut(b, now)]
+        for vertical_id, index in self.book.indexes.items():
+            full, segments = self._full_masks(index)
+            gates = (
+                (NonBid.BUYER_BRAKED, _buyers_mask(index, braked)),
+                (NonBid.OUT_OF_HOURS, self._closed(vertical_id, index, now)),
+                (NonBid.CAP_FULL, full),
+                (NonBid.UNHEALTHY, _buyers_mask(index, resting)),
+            )
+            self._gates[vertical_id] = tuple(gate for gate in gates if gate[1])
+            self._segments[vertical_id] = segments
+            self._note_mask(vertical_id, now)
+
+    def _asked_buyers(self) -> set[int]:
+        return {seat.buyer.id for seat in self._seats.values()}
+
+    def _seats_healthy(self, buyer_id: int) -> bool:
+        return self._buyers.is_healthy(f"{buyer_id}.ping")
+
+    def _closed(self, vertical_id: int, index: Index, now: datetime) -> int:
+        minute = int(now.timestamp()) // 60
+        known = self._hours.get(vertical_id)
+        if known is None or known[0] is not index or known[1] != minute:
+            known = self._hours[vertical_id] = (index, minute, closed_mask(index, now))
+        return known[2]
+
+    def _full_masks(self, index: Index) -> tuple[int, dict[str, dict[Any, int]]]:
+        whole = 0
+        segments: dict[str, dict[Any, int]] = {}
+        for full in self._full.values():
+            slot = index.slot_of.get(full.contract_id)
+            if slot is None:
+                continue
+            if full.segment is None:
+                whole |= 1 << slot
+            else:
+                by_value = segments.setdefault(full.segment[0], {})
+                by_value[full.segment[1]] = by_value.get(full.segment[1], 0) | 1 << slot
+        return whole, segments
+
+    def _note_mask(self, vertical_id: int, now: datetime) -> None:
+        """A new id when the bits differ from those last recorded (or the slots were renumbered)."""
+        segments = [
+            (field, value, f"{mask:x}")
+            for field, by_value in sorted(self._segments[vertical_id].items())
+            for value, mask in by_value.items()
+        ]
+        gates = {str(int(reason)): f"{mask:x}" for reason, mask in self._gates[vertical_id]}
+        state = (self.book.version, gates, segments)
+        if self._saved.get(vertical_id) == state:
+            return
+        self._saved[vertical_id] = state
+        mask_id = self._new_mask_id(now)
+        self._mask_ids[vertical_id] = mask_id
+        self.masks_to_save.append(
+            MaskDoc(
+                mask_id=mask_id,
+                vertical_id=vertical_id,
+                book_version=self.book.version,
+                gates=gates,
+                segments=segments,
+            )
+        )
+
+    def _new_mask_id(self, now: datetime) -> int:
+        """Unique without asking anyone: microseconds, the worker's number in the low bits."""
+        micros = int(now.timestamp() * 1_000_000)
+        previous = max(self._mask_ids.values(), default=0) >> 10
+        return max(micros, previous + 1) << 10 | (self._worker_number & 1023)
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def note_full(self, full: FullWindow, now: datetime) -> None:
+        """A reserve answered that this window is full."""
+        self._full[(full.buyer_id, full.win)] = full
+        self.refresh(now)
+
+    def full_windows(self) -> Iterable[FullWindow]:
+        """The windows thought full, to be read again."""
+        return tuple(self._full.values())
+
+    def forget_full(self, full: FullWindow) -> None:
+        """The window has room again, or its period is over."""
+        self._full.pop((full.buyer_id, full.win), None)
+
+    def doubts(self, buyer_id: int) -> Doubts:
+        """What is known of this buyer's unanswered posts."""
+        return self._doubts.get(buyer_id, Doubts())
+
+    def learn_doubts(self, doubts: Mapping[int, Doubts]) -> None:
+        """The doubts of all buyers, as the database has them (every worker's posts)."""
+        self._doubts = dict(doubts)
+
+    def note_doubt(self, buyer_id: int, now: datetime) -> None:
+        """A post to this buyer was sent and never clearly answered."""
+        at_ms = int(now.timestamp() * 1000)
+        self._doubts[buyer_id] = self.doubts(buyer_id).with_unknown(at_ms)
+        self.refresh(now)
+
+    def note_answer(self, buyer_id: int, now: datetime) -> None:
+        """The buyer answered a post clearly: if it was braked, it is open again."""
+        if self.is_braked(buyer_id, now):
+            self._doubts[buyer_id] = self.doubts(buyer_id).reopened(int(now.timestamp() * 1000))
+            self.refresh(now)
+
+    def is_braked(self, buyer_id: int, now: datetime) -> bool:
+        """Whether posting to this buyer has stopped (a trial may still be due)."""
+        if buyer_id not in self._doubts:
+            return False
+        return is_braked(
+            self._doubts[buyer_id],
+            now_ms=int(now.timestamp() * 1000),
+            count=self._brake_count,
+            within_s=self._brake_s,
+        )
+
+    def trial_is_due(self, buyer_id: int, now: datetime) -> bool:
+        """Whether the braked buyer may be tried with one lead."""
+        return trial_is_due(
+            self.doubts(buyer_id), now_ms=int(now.timestamp() * 1000), after_s=self._trial_s
+        )
+
+    def _shut(self, buyer_id: int, now: datetime) -> bool:
+        return self.is_braked(buyer_id, now) and not self.trial_is_due(buyer_id, now)
+
+
+def _buyers_mask(index: Index, buyer_ids: Iterable[int]) -> int:
+    mask = 0
+    for buyer_id in buyer_ids:
+        mask |= index.buyer_mask.get(buyer_id, 0)
+    return mask
