@@ -160,6 +160,20 @@ class LeadPrivateRow(Row, frozen=True, kw_only=True):
     sealed: str
 
 
+class PrivateDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sealed in `lead_private`, as JSON: the normalised record (dates as ISO text),
+    consent, chain of hand-overs, and the salts of the custody commitments (hex). Only the vault
+    sees it whole."""
+
+    lead: dict[str, Any]
+    consent: dict[str, Any]
+    chain: list[dict[str, Any]]
+    salts: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"<private document, {len(self.lead)} fields>"
+
+
 class PersonKeyRow(Row, frozen=True, kw_only=True):
     """A keyed hash of what identifies the consumer, for duplicate rules and erasure."""
 
