@@ -14,7 +14,7 @@ class _Code(IntEnum):
 
     sentence: str
 
-    def __new__(cls, number: int, sentence: str) -> "_Code":
+    def __new__(cls, number: int, sentence: str = "") -> "_Code":
         member = int.__new__(cls, number)
         member._value_ = number
         member.sentence = sentence

@@ -1,0 +1,309 @@
+"""What Prometheus is told: counts made from the records, in batches, right with several workers.
+
+The idea: a worker keeps its counts as plain numbers (a batch of pings is a few dictionary
+additions; a prometheus-client child per bid would cost forty times as much) and writes them to a
+file of its own about once a second. Whoever is scraped writes its own file, reads everybody's, and
+adds up; prometheus-client spells the text.
+
+A file belongs to a *slot*, not to a process. A process holds its slot by a file lock, which the
+kernel lets go however the process dies; the next process that takes the slot starts from the counts
+it finds there. So a sum never goes backwards when a worker dies, a crash loses at most what was
+counted since the last write, and there are never more files than processes ran at once.
+
+Counters and histograms are summed over slots. Gauges carry the slot as the label `worker`, and
+those of a file that nobody has written for `FRESH_MS` are left out: their process is gone.
+
+`FAMILIES` is the table of everything there is; adding a metric is one line there and one where the
+record is read. No label value comes from outside unbounded: a family holds at most `series_max`
+label sets, what comes after is counted as `other`, and the limit is counted as bitten.
+"""
+
+import asyncio
+import os
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, Literal, Protocol
+
+from exchange.core.model import ContractAnswer
+from exchange.core.reasons import Delivery, Loss, NonBid, Reason
+from exchange.core.records import PingRecord, PostRecord, RequestRecord
+from exchange.effects.metrics.families import FAMILIES, Family, Labels
+from exchange.effects.metrics.slots import (
+    Counts,
+    counts_in,
+    decoded,
+    encoded,
+    file_of,
+    free_slot,
+    replace,
+)
+from exchange.effects.metrics.text import CONTENT_TYPE, text
+
+__all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics"]
+
+LAG_EVERY_S: Final = 0.1
+"""How often the event loop's lag is taken; ten turns make one write of the slot's file."""
+
+Reading = Mapping[Labels, float]
+
+
+class Clock(Protocol):
+    """What metrics need of the clock."""
+
+    def now_ms(self) -> int: ...
+
+
+class Metrics:
+    """The counts of this process and, when scraped, of all processes that share `folder`.
+
+    `folder` is `None` for a process alone. `party` names a buyer for a label, `vertical` a
+    vertical; both must answer for any id. Everything is called from one thread, the loop's.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        folder: Path | None,
+        party: Callable[[int], str] = str,
+        vertical: Callable[[int], str] = str,
+        series_max: int = 5_000,
+    ) -> None:
+        self._clock = clock
+        self._party = party
+        self._vertical = vertical
+        self._series_max = series_max
+        self._counts = Counts()
+        self._gauges: list[tuple[str, Callable[[], Reading]]] = []
+        self._followed: list[tuple[str, Callable[[], Reading], dict[Labels, float]]] = []
+        self._images = self._written = 0
+        self._writing = Lock()
+        self._folder = folder
+        self._slot = 0
+        self._slot_fd: int | None = None
+        if folder is not None:
+            self._slot, self._slot_fd = free_slot(folder)
+            self._counts = counts_in(file_of(folder, self._slot)) or Counts()
+
+    # --- what happened ---------------------------------------------------------------------------
+
+    def pings(self, records: Sequence[PingRecord]) -> None:
+        """Count a batch of pings: added up here first, then one addition per label set."""
+        outcomes: Counter[Labels] = Counter()
+        answers: Counter[tuple[int, int | None]] = Counter()
+        not_asked: Counter[int] = Counter()
+        for record in records:
+            outcomes[self._ping_labels(record)] += 1
+            not_asked.update(record.reason_counts)
+            answers.update([(answer.buyer_id, answer.non_bid) for answer in record.answers])
+        self._add("exchange_pings_total", outcomes)
+        self._add("exchange_answers_total", self._by_buyer(answers))
+        self._add(
+            "exchange_contracts_not_asked_total",
+            {(NonBid(code).label,): count for code, count in not_asked.items()},
+        )
+        late = sum(record.late_ms > 0 for record in records)
+        self._add("exchange_pings_late_total", {(): late} if late else {})
+        self._observe("exchange_ping_seconds", (), (r.took_ms / 1e3 for r in records))
+        self._observe("exchange_ping_added_seconds", (), (r.added_ms / 1e3 for r in records))
+        self._observe_answers(answer for record in records for answer in record.answers)
+
+    def post(self, record: PostRecord) -> None:
+        """Count one post. Replays and tests are counted, but no money of theirs."""
+        sold = record.status == "sold" and not (record.replayed or record.test)
+        labels = (
+            self._vertical(record.vertical_id),
+            "direct" if record.direct else "two_step",
+            record.status,
+            "" if record.reason is None else Reason(record.reason).label,
+        )
+        self._add("exchange_posts_total", {labels: 1})
+        self._observe("exchange_post_seconds", (record.status,), [record.took_ms / 1e3])
+        if not record.replayed:
+            self._steps(record)
+        if sold:
+            currency = (record.currency,)
+            self._add("exchange_price_micros_total", {currency: record.price_micros})
+            self._add("exchange_payout_micros_total", {currency: record.payout_micros})
+            added = (record.took_ms - record.delivered_ms) / 1e3
+            self._observe("exchange_sale_added_seconds", (), [added])
+
+    def request(self, record: RequestRecord) -> None:
+        """Count a request that ended before any flow began."""
+        labels = (record.route, str(record.status), record.problem)
+        self._add("exchange_requests_refused_total", {labels: 1})
+
+    def commit_batch(self, size: int, took_ms: float) -> None:
+        """One group commit: how many units, how long."""
+        self._observe("exchange_commit_batch_size", (), [size])
+        self._observe("exchange_commit_seconds", (), [took_ms / 1e3])
+
+    def limit_hit(self, limit: str, count: int = 1) -> None:
+        """A limit bit `count` times; `limit` is its name in the table of limits."""
+        self._add("exchange_limit_hits_total", {(limit,): count})
+
+    def doubt_resolved(self, state: str, resolved_by: str) -> None:
+        """An in-doubt attempt came to `state`; `resolved_by` is a way of resolving, not a name."""
+        self._add("exchange_doubts_resolved_total", {(state, resolved_by): 1})
+
+    def job_run(self, job: str, outcome: Literal["done", "idle", "failed", "not_leader"]) -> None:
+        """One turn of a job."""
+        self._add("exchange_job_runs_total", {(job, outcome): 1})
+
+    def gauge(self, name: str, read: Callable[[], Reading]) -> None:
+        """Ask `read` for the gauge `name` at every write: label values to number, `{(): n}` when
+        the family has no labels."""
+        _known(name, "gauge")
+        self._gauges.append((name, read))
+
+    def follow(self, name: str, read: Callable[[], Reading]) -> None:
+        """Let counter `name` follow numbers that a part keeps itself. What a number grew by since
+        the last look is added; one that shrank began anew."""
+        _known(name, "counter")
+        self._followed.append((name, read, {}))
+
+    # --- what is told ----------------------------------------------------------------------------
+
+    def render(self) -> bytes:
+        """All processes' metrics in Prometheus' text format, for `CONTENT_TYPE`."""
+        return self._told(self._image())
+
+    async def scrape(self) -> bytes:
+        """As `render`, but only the look at our own counts stops the loop; files and text are made
+        in a thread."""
+        return await asyncio.to_thread(self._told, self._image())
+
+    async def run(self) -> None:
+        """Take the loop's lag and write the slot's file once a second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            for _ in range(10):
+                due = loop.time() + LAG_EVERY_S
+                await asyncio.sleep(LAG_EVERY_S)
+                self._observe("exchange_loop_lag_seconds", (), [max(0.0, loop.time() - due)])
+            await asyncio.to_thread(self._write, self._image())
+
+    def close(self) -> None:
+        """Write the last counts and let go of the slot."""
+        self._write(self._image())
+        if self._slot_fd is not None:
+            os.close(self._slot_fd)
+            self._slot_fd = None
+
+    def _image(self) -> tuple[int, bytes]:
+        """The counts as of now, numbered, so that an older image never replaces a newer one."""
+        self._look()
+        self._counts.at_ms = self._clock.now_ms()
+        self._images += 1
+        return self._images, encoded(self._counts)
+
+    def _write(self, image: tuple[int, bytes]) -> None:
+        number, counts = image
+        if self._folder is None:
+            return
+        with self._writing:
+            if number > self._written:
+                self._written = number
+                # a full disk costs the other workers' view of this one, nothing else
+                with suppress(OSError):
+                    replace(file_of(self._folder, self._slot), counts)
+
+    def _told(self, image: tuple[int, bytes]) -> bytes:
+        """Written first, then told: whoever is scraped next tells no less."""
+        self._write(image)
+        mine = decoded(image[1])
+        return text(dict(self._everyone(mine)), now_ms=mine.at_ms)
+
+    # --- adding up -------------------------------------------------------------------------------
+
+    def _ping_labels(self, record: PingRecord) -> Labels:
+        return (
+            self._vertical(record.ping.vertical_id),
+            "direct" if record.ping.direct else "two_step",
+            record.outcome,
+            "" if record.reason is None else Reason(record.reason).label,
+        )
+
+    def _by_buyer(self, answers: Counter[tuple[int, int | None]]) -> dict[Labels, int]:
+        return {
+            (self._party(buyer), "bid" if code is None else NonBid(code).label): count
+            for (buyer, code), count in answers.items()
+        }
+
+    def _observe_answers(self, answers: Iterable[ContractAnswer]) -> None:
+        waited: dict[int, list[float]] = {}
+        for answer in answers:
+            waited.setdefault(answer.buyer_id, []).append(answer.waited_ms / 1e3)
+        for buyer, seconds in waited.items():
+            self._observe("exchange_answer_seconds", (self._party(buyer),), seconds)
+
+    def _steps(self, record: PostRecord) -> None:
+        for step in record.steps:
+            buyer = self._party(step.buyer_id)
+            if step.delivery is not None:
+                kind = Delivery(step.delivery).name.lower()
+                self._add("exchange_deliveries_total", {(buyer, kind): 1})
+            if step.loss != Loss.WON:
+                self._add("exchange_losses_total", {(buyer, Loss(step.loss).label): 1})
+        parts = (
+            ("commit", record.committed_ms),
+            ("deliver", record.delivered_ms),
+            ("reserve", record.reserved_ms),
+        )
+        for part, took_ms in parts:
+            if took_ms > 0:
+                self._observe("exchange_post_part_seconds", (part,), [took_ms / 1e3])
+
+    def _add(self, name: str, amounts: Mapping[Labels, float]) -> None:
+        series = self._counts.counters.setdefault(name, {})
+        for labels, amount in amounts.items():
+            key = self._bounded(name, series, labels)
+            series[key] = series.get(key, 0) + amount
+
+    def _observe(self, name: str, labels: Labels, values: Iterable[float]) -> None:
+        bounds = FAMILIES[name].buckets
+        series = self._counts.histograms.setdefault(name, {})
+        row = series.setdefault(self._bounded(name, series, labels), [0] * (len(bounds) + 2))
+        for value in values:
+            row[bisect_left(bounds, value)] += 1
+            row[-1] += value
+
+    def _bounded(self, name: str, series: Mapping[Labels, Any], labels: Labels) -> Labels:
+        if labels in series or len(series) < self._series_max:
+            return labels
+        hits = self._counts.counters.setdefault("exchange_limit_hits_total", {})
+        hits[("metric_series_max",)] = hits.get(("metric_series_max",), 0) + 1
+        return ("other",) * len(FAMILIES[name].labels)
+
+    def _look(self) -> None:
+        self._counts.gauges = {}
+        for name, read in self._gauges:
+            self._counts.gauges.setdefault(name, {}).update(read())
+        for name, read, seen in self._followed:
+            now = dict(read())
+            grown = {key: _growth(seen.get(key, 0), value) for key, value in now.items()}
+            self._add(name, {key: amount for key, amount in grown.items() if amount})
+            seen.clear()
+            seen.update(now)
+
+    def _everyone(self, mine: Counts) -> Iterator[tuple[int, Counts]]:
+        yield self._slot, mine
+        if self._folder is None:
+            return
+        for path in sorted(self._folder.glob("slot-*.counts")):
+            slot = int(path.stem.removeprefix("slot-"))
+            if slot != self._slot and (counts := counts_in(path)) is not None:
+                yield slot, counts
+
+
+def _growth(before: float, now: float) -> float:
+    return now - before if now >= before else now
+
+
+def _known(name: str, kind: str) -> None:
+    if FAMILIES[name].kind != kind:
+        raise ValueError(f"{name} is a {FAMILIES[name].kind}, not a {kind}")

@@ -1,0 +1,102 @@
+"""Every metric there is, as a table: name, kind, sentence, labels, buckets.
+
+Names and units follow Prometheus' conventions: base units (seconds), `_total` on counters; money
+is in micros and says so. Every label's values come from a closed list or from the market.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+Labels = tuple[str, ...]
+"""The values of a family's labels, in the family's order."""
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ADDED = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""Finer around what speed is promised: 1 ms at the median, 5 ms at p99, and 10 ms for a sale."""
+_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric: its kind, its sentence, its labels, and the upper bounds of a histogram."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+FAMILIES: Final[dict[str, Family]] = {
+    # from the record of a ping
+    "exchange_pings_total": Family(
+        "counter", "Pings answered, by outcome.", ("vertical", "way", "outcome", "reason")
+    ),
+    "exchange_ping_seconds": Family(
+        "histogram", "From reading a ping to writing its answer.", (), _LATENCY
+    ),
+    "exchange_ping_added_seconds": Family(
+        "histogram", "What the exchange adds to its slowest awaited buyer.", (), _ADDED
+    ),
+    "exchange_pings_late_total": Family("counter", "Pings answered after their tmax."),
+    "exchange_answers_total": Family(
+        "counter", "How invitations ended: a bid or a non-bid code.", ("buyer", "answer")
+    ),
+    "exchange_answer_seconds": Family(
+        "histogram", "From asking a buyer to its answer or the end.", ("buyer",), _LATENCY
+    ),
+    "exchange_contracts_not_asked_total": Family(
+        "counter", "Contracts not invited to a ping, by reason.", ("reason",)
+    ),
+    # from the record of a post
+    "exchange_posts_total": Family(
+        "counter", "Posts answered, by status.", ("vertical", "way", "status", "reason")
+    ),
+    "exchange_post_seconds": Family(
+        "histogram", "From reading a post to writing its answer.", ("status",), _LATENCY
+    ),
+    "exchange_sale_added_seconds": Family(
+        "histogram", "What the exchange adds to a sale: all but waiting for buyers.", (), _ADDED
+    ),
+    "exchange_post_part_seconds": Family(
+        "histogram", "Where a post's time goes: commit, deliver, reserve.", ("part",), _LATENCY
+    ),
+    "exchange_deliveries_total": Family(
+        "counter", "Attempts, by how the delivery ended.", ("buyer", "delivery")
+    ),
+    "exchange_losses_total": Family(
+        "counter", "Bids that had their turn and did not win, by reason.", ("buyer", "loss")
+    ),
+    "exchange_price_micros_total": Family(
+        "counter", "What buyers pay for sold leads, in micros.", ("currency",)
+    ),
+    "exchange_payout_micros_total": Family(
+        "counter", "What sellers get for sold leads, in micros.", ("currency",)
+    ),
+    # from requests that ended before a flow began, and from jobs
+    "exchange_requests_refused_total": Family(
+        "counter", "Requests refused before a flow began.", ("route", "status", "problem")
+    ),
+    "exchange_doubts_resolved_total": Family(
+        "counter", "In-doubt attempts resolved, by outcome and by whom.", ("state", "resolved_by")
+    ),
+    "exchange_job_runs_total": Family("counter", "Turns of a job.", ("job", "outcome")),
+    # from the parts
+    "exchange_limit_hits_total": Family("counter", "A limit bit, by its name.", ("limit",)),
+    "exchange_dropped_total": Family("counter", "Entries a full queue dropped.", ("queue",)),
+    "exchange_commit_batch_size": Family("histogram", "Units in one commit.", (), _SIZES),
+    "exchange_commit_seconds": Family("histogram", "One group commit.", (), _ADDED),
+    "exchange_buyer_connections_total": Family(
+        "counter", "Connections to a buyer: new, or used again.", ("buyer", "kind")
+    ),
+    "exchange_late_replies_total": Family(
+        "counter", "Replies of buyers that came after the deadline.", ("buyer",)
+    ),
+    "exchange_loop_lag_seconds": Family("histogram", "Lateness of the event loop.", (), _ADDED),
+    "exchange_queue_length": Family("gauge", "Entries waiting in a queue.", ("queue",)),
+    "exchange_up": Family("gauge", "1 when Postgres or Valkey answers.", ("server",)),
+    "exchange_buyer_healthy": Family("gauge", "0 while an endpoint is rested.", ("buyer",)),
+    "exchange_buyer_in_flight": Family("gauge", "Requests to a buyer under way.", ("buyer",)),
+    "exchange_book_version": Family("gauge", "The version of the book in force."),
+    "exchange_book_age_seconds": Family("gauge", "Since the book in force was last confirmed."),
+    "exchange_doubts_open": Family("gauge", "Attempts in doubt now.", ("buyer",)),
+}
