@@ -1,0 +1,44 @@
+-- name: idem
+-- A seller's idempotency key: what was asked with it and what was answered.
+SELECT i.fingerprint, i.state, i.reply, i.lead_id, l.state AS lead_state, l.currency
+FROM idem i
+LEFT JOIN lead l ON l.lead_id = i.lead_id AND l.day = lead_day(i.lead_id)
+WHERE i.seller_id = $1 AND i.key = $2
+
+-- name: lead_of_seller
+-- One lead as its seller may see it.
+SELECT l.lead_id, l.state, l.currency, l.test, i.reply
+FROM lead l
+LEFT JOIN idem i ON i.seller_id = l.seller_id AND i.lead_id = l.lead_id
+WHERE l.lead_id = $1 AND l.day = lead_day($1) AND l.seller_id = $2
+
+-- name: sold_before
+-- Whether a consumer with one of these keyed hashes was sold in this vertical since a moment.
+SELECT EXISTS (
+    SELECT 1 FROM person_key p
+    JOIN lead l ON l.lead_id = p.lead_id AND l.day = p.day
+    WHERE p.vertical_id = $1 AND p.hmac = ANY($2::bytea[]) AND l.received_at > $3
+      AND l.lead_id <> $4 AND l.state IN ('sold', 'in_doubt', 'selling') AND NOT l.test
+)
+
+-- name: doubts
+-- When posts came in doubt lately, per buyer.
+SELECT a.buyer_id,
+       array_agg((extract(epoch FROM e.at) * 1000)::bigint ORDER BY e.at) AS unknown_ms
+FROM attempt_event e
+JOIN attempt a ON a.lead_id = e.lead_id AND a.day = e.day AND a.attempt_id = e.attempt_id
+WHERE e.state = 'unknown' AND e.at > $1 AND NOT a.test
+GROUP BY a.buyer_id
+
+-- name: answered_since
+-- When a buyer last answered a post clearly, after a moment.
+SELECT (extract(epoch FROM max(e.at)) * 1000)::bigint
+FROM attempt_event e
+JOIN attempt a ON a.lead_id = e.lead_id AND a.day = e.day AND a.attempt_id = e.attempt_id
+WHERE a.buyer_id = $1 AND e.state IN ('sold', 'rejected') AND e.at > $2
+  AND e.detail->>'resolved_by' IS NULL
+
+-- name: save_mask
+-- The cleared bits that a worker's pings were filtered with, for explain.
+INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates, segments)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING

@@ -1,0 +1,478 @@
+"""The two ways in for a full record: a post that takes up an offer, and a direct lead.
+
+Both end in `selling.Sales.sell`. A post sells only to the candidates of its offer, and never below
+the promised payout unless it says so; a direct lead is made durable first (RECEIVED), then
+auctioned, and falls as far as its floor. A retried key is answered with the stored reply and sends
+nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from exchange.core import attempts
+from exchange.core.attempts import Opening, Selling
+from exchange.core.custody import Chain, commitment, invited_body, offered_body, received_body
+from exchange.core.fields import Problem
+from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed, Why
+from exchange.core.model import Fact, Lead, Offer, Personal, Ping, Seller, Source, Value, Vertical
+from exchange.core.money import micros_of
+from exchange.core.reasons import Reason
+from exchange.core.records import IdemRow, LeadPrivateRow, LeadRow, PersonKeyRow, PrivateDoc
+from exchange.effects.clock import Clock
+from exchange.effects.commits import Commits
+from exchange.effects.leads import Leads
+from exchange.effects.offers import Offers
+from exchange.effects.vault import Vault
+from exchange.flows.ping import Pings, floor_of, invalid, unknown_names
+from exchange.flows.selling import Deal, Sales, Sold
+from exchange.flows.standing import Standing
+
+PERSON_KINDS = {"us_phone": "phone", "email": "email"}
+"""Field types that identify a consumer, and the kind their keyed hash is filed under."""
+
+
+class Body(Fact, frozen=True, kw_only=True):
+    """A full record after decoding. `fields` may be personal: never shown."""
+
+    fields: dict[str, Value]
+    consent: dict[str, Any]
+    chain: Sequence[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"<body of {len(self.fields)} fields>"
+
+
+class PostLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers a post needs; their meaning stands in `config.Limits`."""
+
+    post_deadline_ms: int
+    tmax_ms: int
+    tmax_direct_ms_max: int
+    offer_ttl_ms: int
+
+
+class Posts:
+    """The flow of full records in one worker."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        standing: Standing,
+        pings: Pings,
+        offers: Offers,
+        sales: Sales,
+        commits: Commits,
+        leads: Leads,
+        vault: Vault,
+        limits: PostLimits,
+        boot_id: str,
+    ) -> None:
+        self._clock, self._standing, self._pings = clock, standing, pings
+        self._offers, self._sales, self._commits = offers, sales, commits
+        self._leads, self._vault = leads, vault
+        self._limits, self._boot_id = limits, boot_id
+
+    # --- two-step ---------------------------------------------------------------------------------
+
+    async def post(
+        self, request: PostRequest, seller: Seller, *, key: str, fingerprint: str, began: float
+    ) -> Sold | Refusal | Replayed:
+        """Take up an offer. Raises `CommitsDown` while nothing has been released."""
+        offer = await self._offers.take(request.ping_id, seller.id, key)
+        if isinstance(offer, Reason):
+            return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
+        checked = await self._checked(request, offer, seller)
+        if not isinstance(checked, Body):
+            await self._offers.give_back(offer.ping_id, key)
+            return checked
+        deal = self._deal_of_offer(request, offer, checked, seller, key, fingerprint, began)
+        return await self._sold(deal, seller, key, fingerprint)
+
+    async def _no_offer(
+        self, reason: Reason, ping_id: str, seller: Seller, key: str, fingerprint: str
+    ) -> Refusal | Replayed:
+        """No offer to take: a retry of a post that ended is still told its end."""
+        known = await self._replayed(seller, key, fingerprint)
+        if known is not None:
+            return known
+        return Refusal(
+            status=503 if reason is Reason.OFFERS_UNAVAILABLE else 409,
+            title=reason.label,
+            detail=reason.sentence,
+        )
+
+    async def _checked(
+        self, request: PostRequest, offer: Offer, seller: Seller
+    ) -> Body | Refusal | Replayed:
+        """The record, if it is valid, agrees with its ping, and may be sold."""
+        vertical = self._standing.book.verticals[offer.vertical_id]
+        body = self._decoded(request.lead, request.consent, request.chain, vertical)
+        if isinstance(body, Refusal):
+            return body
+        schema = self._standing.book.schemas[vertical.id]
+        wrong = schema.mismatches(offer.fields, body.fields, pseudonym=self._vault.pseudonym)
+        if wrong:
+            return Refusal(
+                status=422,
+                title=Reason.PING_MISMATCH.label,
+                detail=Reason.PING_MISMATCH.sentence,
+                problems=tuple(
+                    Problem(
+                        field=f"lead.{name}",
+                        message="differs from the ping",
+                        hint="send the value that was pinged, or ping again",
+                    )
+                    for name in wrong
+                ),
+            )
+        return await self._barred(body, vertical, seller, offer.ping_id, offer.test) or body
+
+    def _decoded(
+        self,
+        lead: Mapping[str, Any],
+        consent: dict[str, Any],
+        chain: Sequence[dict[str, Any]],
+        vertical: Vertical,
+    ) -> Body | Refusal:
+        fields = self._standing.book.schemas[vertical.id].lead(lead)
+        if isinstance(fields, tuple):
+            return invalid("The lead's fields are not valid.", fields)
+        return Body(fields=fields, consent=consent, chain=chain)
+
+    async def _barred(
+        self, body: Body, vertical: Vertical, seller: Seller, lead_id: str, test: bool
+    ) -> Replayed | None:
+        """The house's own refusals: no consent where the vertical needs it, or a consumer sold here
+        within the duplicate window. Answered 200, as an outcome, and nothing is kept."""
+        reason = None
+        if vertical.terms.consent != "none" and not body.consent:
+            reason, status = Reason.CONSENT_MISSING, "rejected"
+        elif not test and await self._is_duplicate(body, vertical, lead_id):
+            reason, status = Reason.DUPLICATE, "duplicate"
+        if reason is None:
+            return None
+        reply = PostReply(
+            lead_id=lead_id,
+            status="duplicate" if status == "duplicate" else "rejected",
+            currency=vertical.terms.currency,
+            reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+        )
+        return Replayed(reply=dict(msgspec.to_builtins(reply)))
+
+    async def _is_duplicate(self, body: Body, vertical: Vertical, lead_id: str) -> bool:
+        rule = vertical.terms.duplicate
+        if rule is None:
+            return False
+        persons = self._persons(body, vertical, lead_id, rule.fields)
+        if not persons:
+            return False
+        since = self._clock.now() - timedelta(days=rule.window_days)
+        return await self._leads.was_sold_before(
+            vertical.id, [person.hmac for person in persons], since, lead_id
+        )
+
+    def _deal_of_offer(
+        self,
+        request: PostRequest,
+        offer: Offer,
+        body: Body,
+        seller: Seller,
+        key: str,
+        fingerprint: str,
+        began: float,
+    ) -> Deal:
+        source = self._source(offer.source_id, seller)
+        promised = offer.payout_micros
+        if request.min_payout is not None:
+            promised = min(promised, micros_of(request.min_payout))
+        opening, chain = self._opening(
+            offer, body, key, fingerprint, state="selling", promised_micros=promised, direct=False
+        )
+        return Deal(
+            lead=_lead(offer.ping_id, body),
+            fields=body.fields,
+            seller=seller,
+            source=source,
+            vertical=self._standing.book.verticals[offer.vertical_id],
+            candidates=offer.candidates,
+            promised_micros=promised,
+            selling=Selling(
+                lead_id=offer.ping_id,
+                seller_id=seller.id,
+                idem_key=key,
+                chain=chain,
+                boot_id=self._boot_id,
+            ),
+            opening=opening,
+            began=began,
+            deadline=began + self._limits.post_deadline_ms / 1000,
+            direct=False,
+            test=offer.test,
+        )
+
+    # --- direct -----------------------------------------------------------------------------------
+
+    async def direct(
+        self, request: LeadRequest, seller: Seller, *, key: str, fingerprint: str, began: float
+    ) -> Sold | Refusal | Replayed:
+        """Ping and post in one call: RECEIVED, auction, then as a post, down to the floor."""
+        book = self._standing.book
+        vertical = book.vertical_by_key.get(request.vertical)
+        source = book.sources.get((seller.id, request.source))
+        if vertical is None or source is None:
+            return unknown_names(request.vertical, vertical, request.source, source)
+        body = self._decoded(request.lead, request.consent, request.chain, vertical)
+        if isinstance(body, Refusal):
+            return body
+        ping = self._ping_of(request, vertical, source, seller)
+        if isinstance(ping, Refusal):
+            return ping
+        barred = await self._barred(body, vertical, seller, ping.ping_id, request.test)
+        if barred is not None:
+            return await self._replayed(seller, key, fingerprint) or barred
+        return await self._direct(ping, body, seller, key, fingerprint, began)
+
+    def _ping_of(
+        self, request: LeadRequest, vertical: Vertical, source: Source, seller: Seller
+    ) -> Ping | Refusal:
+        """What buyers may see of a direct lead before they win: the same gate as for a ping, which
+        here drops what may not be pinged without a word."""
+        schema = self._standing.book.schemas[vertical.id]
+        gated = schema.gate(request.lead, mode="strip", pseudonym=self._vault.pseudonym)
+        if isinstance(gated, tuple):
+            return invalid("The lead's fields are not valid.", gated)
+        tmax_ms = request.tmax_ms or source.terms.tmax_ms or self._limits.tmax_ms
+        return Ping(
+            ping_id=self._clock.new_id(),
+            seller_id=seller.id,
+            source_id=source.id,
+            vertical_id=vertical.id,
+            fields=gated.fields,
+            received_at=self._clock.now(),
+            tmax_ms=min(tmax_ms, self._limits.tmax_direct_ms_max),
+            sub_id=request.sub_id,
+            floor_micros=floor_of(request.floor, source),
+            external_id=request.external_id,
+            test=request.test,
+            direct=True,
+        )
+
+    async def _direct(
+        self, ping: Ping, body: Body, seller: Seller, key: str, fingerprint: str, began: float
+    ) -> Sold | Refusal | Replayed:
+        draft = self._draft_offer(ping)
+        opening, chain = self._opening(
+            draft, body, key, fingerprint, state="received", promised_micros=0, direct=True
+        )
+        selling = Selling(
+            lead_id=ping.ping_id,
+            seller_id=seller.id,
+            idem_key=key,
+            chain=chain,
+            boot_id=self._boot_id,
+        )
+        unit, selling = attempts.opened(opening, selling)
+        answer = await self._commits.commit(unit)
+        if answer.kind != "done":
+            return await self._replayed(seller, key, fingerprint) or _still_running(ping.ping_id)
+        offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
+        chain = selling.chain.append("invited", self._clock.now(), invited_body(offer))
+        deal = Deal(
+            lead=_lead(ping.ping_id, body),
+            fields=body.fields,
+            seller=seller,
+            source=self._source(ping.source_id, seller),
+            vertical=self._standing.book.verticals[ping.vertical_id],
+            candidates=offer.candidates,
+            promised_micros=ping.floor_micros,
+            selling=replace(selling, chain=chain),
+            opening=None,
+            began=began,
+            deadline=self._clock.loop_time() + self._limits.post_deadline_ms / 1000,
+            direct=True,
+            test=ping.test,
+        )
+        return await self._sold(deal, seller, key, fingerprint)
+
+    def _draft_offer(self, ping: Ping) -> Offer:
+        """The offer of a direct lead before its auction: nothing is promised yet."""
+        book = self._standing.book
+        return Offer(
+            ping_id=ping.ping_id,
+            seller_id=ping.seller_id,
+            source_id=ping.source_id,
+            vertical_id=ping.vertical_id,
+            payout_micros=0,
+            currency=book.verticals[ping.vertical_id].terms.currency,
+            expires_at_ms=0,
+            received_at_ms=int(ping.received_at.timestamp() * 1000),
+            fields=book.schemas[ping.vertical_id].json_form(ping.fields),
+            candidates=(),
+            book_version=book.version,
+            mask_id=self._standing.mask_id(ping.vertical_id),
+            floor_micros=ping.floor_micros,
+            sub_id=ping.sub_id,
+            external_id=ping.external_id,
+            test=ping.test,
+        )
+
+    # --- shared -----------------------------------------------------------------------------------
+
+    async def _sold(
+        self, deal: Deal, seller: Seller, key: str, fingerprint: str
+    ) -> Sold | Refusal | Replayed:
+        sold = await self._sales.sell(deal)
+        if sold.reply is not None:
+            return sold
+        return await self._replayed(seller, key, fingerprint) or _still_running(deal.lead.lead_id)
+
+    async def _replayed(
+        self, seller: Seller, key: str, fingerprint: str
+    ) -> Refusal | Replayed | None:
+        """What this key was told before; `None` when it was never used."""
+        kept = await self._leads.kept(seller.id, key)
+        if kept is None:
+            return None
+        if kept.fingerprint != fingerprint:
+            return Refusal(
+                status=422,
+                title="Key used before",
+                detail="This Idempotency-Key was used with another request; use a new key.",
+            )
+        return Replayed(reply=kept.reply) if kept.reply else _still_running(kept.lead_id)
+
+    def _source(self, source_id: int, seller: Seller) -> Source:
+        for source in self._standing.book.sources.values():
+            if source.id == source_id:
+                return source
+        raise LookupError(f"seller {seller.key} has no source {source_id}")
+
+    def _opening(
+        self,
+        offer: Offer,
+        body: Body,
+        key: str,
+        fingerprint: str,
+        *,
+        state: str,
+        promised_micros: int,
+        direct: bool,
+    ) -> tuple[Opening, Chain]:
+        """The rows that open a lead, and its chain so far: received (with salted commitments
+        instead of values), and for a post also who was invited and what was offered."""
+        vertical = self._standing.book.verticals[offer.vertical_id]
+        plain = _plain(body)
+        salts = {name: self._vault.salt() for name in plain}
+        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
+        now = self._clock.now()
+        chain = Chain.begin(offer.ping_id).append(
+            "received", now, received_body(offer, commitments, direct=direct)
+        )
+        if not direct:
+            chain = chain.append("invited", now, invited_body(offer))
+            chain = chain.append("offered", now, offered_body(offer))
+        lead = LeadRow(
+            lead_id=offer.ping_id,
+            seller_id=offer.seller_id,
+            source_id=offer.source_id,
+            sub_id=offer.sub_id,
+            vertical_id=offer.vertical_id,
+            external_id=offer.external_id,
+            state=state,
+            mode="exclusive",
+            max_sales=1,
+            direct=direct,
+            promised_payout_micros=offer.payout_micros,
+            min_payout_micros=promised_micros,
+            floor_micros=offer.floor_micros,
+            currency=offer.currency,
+            consent_kind=vertical.terms.consent,
+            custody_seq=chain.seq,
+            custody_head=chain.head,
+            book_version=offer.book_version,
+            mask_id=offer.mask_id,
+            offer=dict(msgspec.to_builtins(offer)),
+            boot_id=self._boot_id,
+            test=offer.test,
+            received_at=now,
+        )
+        doc = PrivateDoc(
+            lead=plain,
+            consent=body.consent,
+            chain=list(body.chain),
+            salts={name: salt.hex() for name, salt in salts.items()},
+        )
+        sealed = self._vault.seal(offer.ping_id, msgspec.json.encode(doc))
+        opening = Opening(
+            lead=lead,
+            idem=IdemRow(
+                seller_id=offer.seller_id,
+                key=key,
+                fingerprint="\\x" + fingerprint,
+                lead_id=offer.ping_id,
+            ),
+            private=LeadPrivateRow(
+                lead_id=offer.ping_id,
+                key_epoch=sealed.key_epoch,
+                wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
+                sealed="\\x" + sealed.sealed.hex(),
+            ),
+            persons=self._persons(body, vertical, offer.ping_id),
+        )
+        return opening, chain
+
+    def _persons(
+        self,
+        body: Body,
+        vertical: Vertical,
+        lead_id: str,
+        only: Sequence[str] | None = None,
+    ) -> tuple[PersonKeyRow, ...]:
+        rows = []
+        for name, terms in vertical.terms.fields.items():
+            kind = PERSON_KINDS.get(terms.type)
+            value = body.fields.get(name)
+            if kind is None or value is None or (only is not None and name not in only):
+                continue
+            epoch, hmac = self._vault.person(kind, str(value))
+            rows.append(
+                PersonKeyRow(
+                    lead_id=lead_id,
+                    vertical_id=vertical.id,
+                    kind=kind,
+                    pepper_epoch=epoch,
+                    hmac=hmac,
+                )
+            )
+        return tuple(rows)
+
+
+def _plain(body: Body) -> dict[str, Any]:
+    """The record in JSON form, dates as ISO text."""
+    return dict(msgspec.to_builtins(body.fields))
+
+
+def _lead(lead_id: str, body: Body) -> Lead:
+    return Lead(
+        lead_id=lead_id,
+        fields=Personal(_plain(body)),
+        consent=Personal(body.consent),
+        chain=tuple(body.chain),
+    )
+
+
+def _still_running(lead_id: str) -> Replayed:
+    """The answer to a retry while the first request is still at work."""
+    reason = Reason.POST_RUNNING
+    reply = {
+        "lead_id": lead_id,
+        "status": "pending",
+        "currency": "",
+        "reason": {"code": int(reason), "name": reason.label, "message": reason.sentence},
+    }
+    return Replayed(reply=reply)

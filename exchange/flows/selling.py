@@ -1,0 +1,558 @@
+"""Selling one lead: from a ranking to a sale, a doubt, or nobody.
+
+```
+for each candidate, best first:  may it still buy? ─ reserve ─ INTENT ─ deliver ─┬ accepted ►
+RESULT, sold
+                                                                               ├ unknown  ► RESULT,
+                                                                               in doubt └ rejected
+                                                                               or not sent ► next
+```
+
+Personal data leaves only after an INTENT is durable, and only to the one candidate it names. A
+refusal is written together with the next INTENT; the last word is always a RESULT. An accepted sale
+whose RESULT cannot be written yet is tried again until it can; if this process dies first,
+reconcile asks the buyer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from exchange.core import attempts
+from exchange.core.attempts import Ended, Opening, Selling
+from exchange.core.caps import Window, windows
+from exchange.core.filters import meets
+from exchange.core.messages import PostReply, SaleLine, Why
+from exchange.core.model import (
+    Buyer,
+    Candidate,
+    Contract,
+    Fact,
+    Lead,
+    Seller,
+    Source,
+    Value,
+    Vertical,
+)
+from exchange.core.money import text_of
+from exchange.core.reasons import Delivery, Loss, Reason
+from exchange.core.records import AttemptRow, CommitAnswer, PostRecord, PostStep
+from exchange.effects.buyers import Buyers
+from exchange.effects.caps import Caps, Full, Reserved
+from exchange.effects.clock import Clock
+from exchange.effects.commits import Commits, CommitsDown
+from exchange.flows.standing import FullWindow, Standing
+
+RESULT_RETRY_S = 0.2
+"""Pause before a RESULT that could not be written is tried again."""
+
+
+class SellLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers a sale needs; their meaning stands in `config.Limits`."""
+
+    post_deadline_ms: int
+    hold_margin_ms: int
+    releases_max: int
+
+
+class Deal(Fact, frozen=True, kw_only=True):
+    """A lead and everything that was fixed before its sale began.
+
+    `promised_micros` is the least payout that may be paid; `named`: consent names the companies, so
+    only these candidates may ever see the lead. `opening` is written with the first commit (`None`
+    when the lead is already durable). `deadline` is loop time.
+    """
+
+    lead: Lead
+    fields: dict[str, Value]
+    seller: Seller
+    source: Source
+    vertical: Vertical
+    candidates: tuple[Candidate, ...]
+    promised_micros: int
+    selling: Selling
+    opening: Opening | None
+    began: float
+    deadline: float
+    direct: bool
+    test: bool
+
+    def __repr__(self) -> str:
+        return f"Deal({self.lead.lead_id})"
+
+
+class Sold(Fact, frozen=True, kw_only=True):
+    """How the sale of a lead ended. `reply` is `None` when another request already had this key or
+    lead: its stored answer is the answer."""
+
+    record: PostRecord
+    reply: PostReply | None
+
+
+class Run:
+    """The state of one sale while it runs."""
+
+    def __init__(self, deal: Deal) -> None:
+        self.deal = deal
+        self.selling = deal.selling
+        self.opening = deal.opening
+        self.before: Ended | None = None
+        self.steps: list[PostStep] = []
+        self.winner: Ended | None = None
+        self.redirect_url: str | None = None
+        self.releases = 0
+        self.is_doubtful = False
+        self.is_taken = False
+        self.committed_ms = 0.0
+        self.delivered_ms = 0.0
+        self.reserved_ms = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Sold, in doubt, or somebody else's."""
+        return self.winner is not None or self.is_doubtful or self.is_taken
+
+    def step(self, candidate: Candidate, loss: Loss, **more: Any) -> None:
+        """Remember one candidate's turn."""
+        self.steps.append(
+            PostStep(
+                contract_id=candidate.contract_id,
+                buyer_id=candidate.buyer_id,
+                rank=candidate.rank,
+                price_micros=candidate.price_micros,
+                payout_micros=candidate.payout_micros,
+                loss=int(loss),
+                **more,
+            )
+        )
+
+
+class Sales:
+    """Sells leads in one worker."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        standing: Standing,
+        buyers: Buyers,
+        caps: Caps,
+        commits: Commits,
+        secret: Callable[[str], bytes | None],
+        claim_trial: Callable[[int], Awaitable[bool]],
+        limits: SellLimits,
+        boot_id: str,
+        worker: str,
+    ) -> None:
+        self._clock, self._standing, self._buyers = clock, standing, buyers
+        self._caps, self._commits = caps, commits
+        self._secret, self._claim_trial = secret, claim_trial
+        self._limits, self._boot_id, self._worker = limits, boot_id, worker
+
+    async def sell(self, deal: Deal) -> Sold:
+        """Offer the lead to one candidate after another until one takes it, one leaves it in doubt,
+        or none is left. Raises `CommitsDown` only while nothing has been released to anyone."""
+        run = Run(deal)
+        for candidate in deal.candidates:
+            await self._turn(run, candidate)
+            if run.is_over:
+                break
+        if not run.is_over:
+            await self._unsold(run)
+        return Sold(record=self._record(run), reply=None if run.is_taken else self._reply(run))
+
+    # --- one candidate's turn ---------------------------------------------------------------------
+
+    async def _turn(self, run: Run, candidate: Candidate) -> None:
+        began = self._clock.loop_time()
+        loss = await self._barred(run, candidate)
+        if loss is not None:
+            run.step(candidate, loss)
+            return
+        contract = self._standing.book.contracts[candidate.contract_id]
+        buyer = self._standing.book.buyers[candidate.buyer_id]
+        attempt_id = candidate.attempt_id or self._clock.new_id()
+        held = self._windows(run.deal, contract, buyer, candidate)
+        reserved = await self._reserve(run, contract, attempt_id, held)
+        if not isinstance(reserved, Reserved):
+            full = isinstance(reserved, Full)
+            run.step(candidate, Loss.CAP_LOST if full else Loss.CAPS_UNREADABLE)
+            return
+        attempt = self._attempt(run.deal, contract, buyer, candidate, attempt_id, held, reserved)
+        if not await self._intent(run, candidate, contract, attempt, held):
+            return
+        await self._delivered(run, candidate, contract, buyer, attempt, held, began)
+
+    async def _barred(self, run: Run, candidate: Candidate) -> Loss | None:
+        """Why this candidate may not buy any more, in order of precedence; `None` when it may."""
+        book, deal, now = self._standing.book, run.deal, self._clock.now()
+        contract = book.contracts.get(candidate.contract_id)
+        buyer = book.buyers.get(candidate.buyer_id)
+        if contract is None or buyer is None or contract.terms.paused or buyer.terms.paused:
+            return Loss.EXPIRED
+        if candidate.payout_micros < deal.promised_micros:
+            return Loss.BELOW_PROMISE
+        if candidate.expires_at_ms is not None and candidate.expires_at_ms <= self._clock.now_ms():
+            return Loss.BID_EXPIRED
+        if run.releases >= self._limits.releases_max:
+            return Loss.RELEASES_SPENT
+        if self._clock.loop_time() >= deal.deadline:
+            return Loss.DEADLINE_SPENT
+        if not meets(contract, deal.fields):
+            return Loss.CRITERIA_AT_POST
+        if self._standing.is_braked(buyer.id, now) and not (
+            self._standing.trial_is_due(buyer.id, now) and await self._claim_trial(buyer.id)
+        ):
+            return Loss.BRAKED
+        return None
+
+    def _windows(
+        self, deal: Deal, contract: Contract, buyer: Buyer, candidate: Candidate
+    ) -> tuple[Window, ...]:
+        """The cap windows this sale counts in; a test counts in none."""
+        if deal.test or not contract.caps:
+            return ()
+        return windows(
+            contract,
+            fields=deal.fields,
+            price_micros=candidate.price_micros,
+            at=self._clock.now(),
+            zone=contract.time_zone or buyer.terms.time_zone,
+        )
+
+    async def _reserve(
+        self, run: Run, contract: Contract, attempt_id: str, held: tuple[Window, ...]
+    ) -> Any:
+        if not held:
+            return Reserved(sq=0)
+        began = self._clock.loop_time()
+        ttl_ms = self._limits.post_deadline_ms + self._limits.hold_margin_ms
+        reserved = await self._caps.reserve(contract.buyer_id, attempt_id, held, ttl_ms)
+        run.reserved_ms += (self._clock.loop_time() - began) * 1000
+        if isinstance(reserved, Full):
+            self._note_full(run.deal, contract, reserved.win, held)
+        return reserved
+
+    def _note_full(
+        self, deal: Deal, contract: Contract, win: str, held: tuple[Window, ...]
+    ) -> None:
+        window = next(one for one in held if one.win == win)
+        each = contract.caps[window.cap_index].each
+        self._standing.note_full(
+            FullWindow(
+                contract_id=contract.id,
+                buyer_id=contract.buyer_id,
+                win=win,
+                limit=window.limit,
+                segment=None if each is None else (each, deal.fields.get(each)),
+            ),
+            self._clock.now(),
+        )
+
+    def _attempt(
+        self,
+        deal: Deal,
+        contract: Contract,
+        buyer: Buyer,
+        candidate: Candidate,
+        attempt_id: str,
+        held: tuple[Window, ...],
+        reserved: Reserved,
+    ) -> AttemptRow:
+        now = self._clock.now()
+        deadline_at = now + timedelta(milliseconds=self._send_ms(deal, buyer))
+        expires_ms = candidate.expires_at_ms
+        return AttemptRow(
+            attempt_id=attempt_id,
+            lead_id=deal.lead.lead_id,
+            seller_id=deal.seller.id,
+            buyer_id=buyer.id,
+            contract_id=contract.id,
+            contract_version=contract.version,
+            rank=candidate.rank,
+            leg=1,
+            price_micros=candidate.price_micros,
+            payout_micros=candidate.payout_micros,
+            fee_micros=candidate.fee_micros,
+            currency=deal.vertical.terms.currency,
+            buyer_bid_ref=candidate.buyer_ref,
+            bid_expires_at=None
+            if expires_ms is None
+            else datetime.fromtimestamp(expires_ms / 1000, now.tzinfo),
+            deadline_at=deadline_at,
+            next_check_at=deadline_at,
+            boot_id=self._boot_id,
+            cap_mode=contract.terms.cap_mode,
+            cap_sq=reserved.sq,
+            windows=[[one.win, one.limit, one.amount] for one in held],
+            slots=[1],
+            test=deal.test,
+            created_at=now,
+        )
+
+    def _send_ms(self, deal: Deal, buyer: Buyer) -> float:
+        """How long this buyer may take: its own time, within what is left of the whole post's."""
+        left_ms = (deal.deadline - self._clock.loop_time()) * 1000
+        return max(0.0, min(float(buyer.terms.post_timeout_ms), left_ms))
+
+    # --- INTENT -----------------------------------------------------------------------------------
+
+    async def _intent(
+        self,
+        run: Run,
+        candidate: Candidate,
+        contract: Contract,
+        attempt: AttemptRow,
+        held: tuple[Window, ...],
+    ) -> bool:
+        """Make the attempt durable; false when it may not be made (and its hold is given back)."""
+        unit, selling = attempts.intent(
+            run.selling, attempt, at=attempt.created_at, opening=run.opening, before=run.before
+        )
+        try:
+            answer = await self._commit(run, unit)
+        except CommitsDown:
+            await self._caps_told(self._caps.release, attempt, held)
+            if not run.releases:
+                raise
+            run.is_doubtful = True  # what the buyers before said is not durable: reconcile asks
+            them return False
+        if answer.kind == "done":
+            run.selling, run.opening, run.before = selling, None, None
+            run.releases += 1
+            return True
+        await self._caps_told(self._caps.release, attempt, held)
+        if answer.kind == "cap":
+            run.step(candidate, Loss.CAP_LOST, attempt_id=attempt.attempt_id)
+            self._note_full(run.deal, contract, answer.win or "", held)
+        else:
+            run.is_taken = True
+        return False
+
+    async def _commit(self, run: Run, unit: Any) -> CommitAnswer:
+        began = self._clock.loop_time()
+        try:
+            return await self._commits.commit(unit)
+        finally:
+            run.committed_ms += (self._clock.loop_time() - began) * 1000
+
+    # --- delivery and RESULT ----------------------------------------------------------------------
+
+    async def _delivered(
+        self,
+        run: Run,
+        candidate: Candidate,
+        contract: Contract,
+        buyer: Buyer,
+        attempt: AttemptRow,
+        held: tuple[Window, ...],
+        began: float,
+    ) -> None:
+        """Send the record to the candidate and write down what came of it."""
+        sent_at = self._clock.loop_time()
+        reading = await self._send(run, contract, buyer, attempt, candidate)
+        run.delivered_ms += (self._clock.loop_time() - sent_at) * 1000
+        now = self._clock.now()
+        end = Ended(
+            attempt=attempt,
+            delivery=reading.delivery,
+            at=now,
+            buyer_ref=reading.buyer_ref,
+            buyer_reason=reading.buyer_reason,
+            next_check_at=now if reading.delivery is Delivery.UNKNOWN else None,
+        )
+        run.step(
+            candidate,
+            LOSS_OF[reading.delivery],
+            attempt_id=attempt.attempt_id,
+            delivery=reading.delivery,
+            buyer_reason=reading.buyer_reason,
+            began_ms=(began - run.deal.began) * 1000,
+            took_ms=(self._clock.loop_time() - began) * 1000,
+        )
+        await self._settled(run, end, held, reading.redirect_url)
+
+    async def _send(
+        self,
+        run: Run,
+        contract: Contract,
+        buyer: Buyer,
+        attempt: AttemptRow,
+        candidate: Candidate,
+    ) -> Any:
+        deal, chain = run.deal, run.selling.chain
+        dialect = self._standing.dialect(buyer)
+        body = dialect.post_body(
+            deal.lead,
+            attempt_id=attempt.attempt_id,
+            contract_key=contract.key,
+            buyer_ref=candidate.buyer_ref,
+            price_micros=candidate.price_micros,
+            custody={"head": chain.head, "events": chain.seq},
+            test=deal.test,
+        )
+        headers = dialect.post_headers(
+            attempt_id=attempt.attempt_id,
+            timestamp=int(attempt.created_at.timestamp()),
+            body=body,
+            secret=self._secret(buyer.terms.secret) if buyer.terms.secret else None,
+        )
+        answer = await self._buyers.send(
+            self._standing.endpoint(buyer, "post"),
+            headers=headers,
+            body=body,
+            deadline=self._clock.loop_time() + self._send_ms(deal, buyer) / 1000,
+        )
+        return dialect.read_delivery(answer)
+
+    async def _settled(
+        self, run: Run, end: Ended, held: tuple[Window, ...], redirect_url: str | None
+    ) -> None:
+        buyer_id, now = end.attempt.buyer_id, end.at
+        if end.delivery in (Delivery.REJECTED, Delivery.NOT_SENT):
+            run.before = end
+            if end.delivery is Delivery.REJECTED:
+                self._standing.note_answer(buyer_id, now)
+            await self._caps_told(self._caps.release, end.attempt, held)
+            return
+        if end.delivery is Delivery.ACCEPTED:
+            run.winner, run.redirect_url = end, redirect_url
+            self._standing.note_answer(buyer_id, now)
+            unit, _ = attempts.ended(
+                run.selling, "sold", at=now, last=end, reply=_builtins(self._reply(run))
+            )
+            tell = self._caps.commit
+        else:
+            run.is_doubtful = True
+            self._standing.note_doubt(buyer_id, now)
+            unit, _ = attempts.ended(run.selling, "in_doubt", at=now, last=end, reply=None)
+            tell = self._caps.keep
+        await self._written(run, unit)
+        await self._caps_told(tell, end.attempt, held)
+
+    async def _written(self, run: Run, unit: Any) -> None:
+        """Write a RESULT, again and again while the database is away: the buyer has the record, so
+        this must not be lost while the process lives. (A `stale` answer: reconcile was faster.)"""
+        while True:
+            try:
+                await self._commit(run, unit)
+                return
+            except CommitsDown:
+                await asyncio.sleep(RESULT_RETRY_S)
+
+    async def _caps_told(
+        self, tell: Callable[..., Awaitable[Any]], attempt: AttemptRow, held: tuple[Window, ...]
+    ) -> None:
+        """Tell Valkey; what it misses, the hold's expiry and the rebuild make good."""
+        if not held:
+            return
+        if tell == self._caps.commit:
+            await tell(attempt.buyer_id, attempt.attempt_id, held)
+        else:
+            await tell(attempt.buyer_id, attempt.attempt_id)
+
+    async def _unsold(self, run: Run) -> None:
+        now = self._clock.now()
+        unit, _ = attempts.ended(
+            run.selling,
+            "unsold",
+            at=now,
+            last=run.before,
+            opening=None if run.opening is None else _never_released(run.opening),
+            reply=_builtins(self._reply(run)),
+        )
+        try:
+            answer = await self._commit(run, unit)
+        except CommitsDown:
+            if not run.releases:
+                raise
+            run.is_doubtful = True
+        else:
+            run.is_taken = answer.kind in ("conflict", "stale")
+
+    # --- the reply and the record -----------------------------------------------------------------
+
+    def _reply(self, run: Run) -> PostReply:
+        deal, winner = run.deal, run.winner
+        currency = deal.vertical.terms.currency
+        if winner is None:
+            reason = unsold_reason(run)
+            return PostReply(
+                lead_id=deal.lead.lead_id,
+                status="pending" if run.is_doubtful else "unsold",
+                currency=currency,
+                reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+            )
+        buyer = self._standing.book.buyers[winner.attempt.buyer_id]
+        payout = text_of(winner.attempt.payout_micros)
+        return PostReply(
+            lead_id=deal.lead.lead_id,
+            status="test" if deal.test else "sold",
+            currency=currency,
+            payout=payout,
+            sales=[
+                SaleLine(
+                    sale_id=winner.attempt.attempt_id,
+                    payout=payout,
+                    buyer=buyer.terms.name or buyer.key,
+                    redirect_url=run.redirect_url,
+                )
+            ],
+            redirect_url=run.redirect_url,
+        )
+
+    def _record(self, run: Run) -> PostRecord:
+        deal, winner = run.deal, run.winner
+        attempt = winner.attempt if winner else None
+        reply = self._reply(run)
+        return PostRecord(
+            lead_id=deal.lead.lead_id,
+            seller_id=deal.seller.id,
+            source_id=deal.source.id,
+            vertical_id=deal.vertical.id,
+            direct=deal.direct,
+            status=reply.status,
+            reason=reply.reason.code if reply.reason else None,
+            price_micros=attempt.price_micros if attempt else 0,
+            payout_micros=attempt.payout_micros if attempt else 0,
+            fee_micros=attempt.fee_micros if attempt else 0,
+            currency=deal.vertical.terms.currency,
+            steps=tuple(run.steps),
+            replayed=run.is_taken,
+            took_ms=(self._clock.loop_time() - deal.began) * 1000,
+            committed_ms=run.committed_ms,
+            delivered_ms=run.delivered_ms,
+            reserved_ms=run.reserved_ms,
+            worker=self._worker,
+            test=deal.test,
+        )
+
+
+LOSS_OF = {
+    Delivery.ACCEPTED: Loss.WON,
+    Delivery.REJECTED: Loss.POST_REJECTED,
+    Delivery.NOT_SENT: Loss.POST_NOT_SENT,
+    Delivery.UNKNOWN: Loss.IN_DOUBT,
+}
+
+
+def unsold_reason(run: Run) -> Reason:
+    """What the seller is told when nobody bought."""
+    if run.is_doubtful:
+        return Reason.IN_DOUBT
+    if any(step.loss == Loss.BELOW_PROMISE for step in run.steps):
+        return Reason.PROMISE_UNMET
+    return Reason.NOBODY_BOUGHT
+
+
+def _never_released(opening: Opening) -> Opening:
+    """A lead nobody received is kept without its personal data."""
+    lead = msgspec.structs.replace(opening.lead, state="unsold")
+    return msgspec.structs.replace(opening, lead=lead, private=None, persons=())
+
+
+def _builtins(reply: PostReply) -> dict[str, Any]:
+    return dict(msgspec.to_builtins(reply))
