@@ -113,6 +113,10 @@ class Reason(_Code):
         "A ping field carries personal data, which this source may not send.",
     )
     POST_RUNNING = 715, "This post is still running; ask again shortly."
+    WRITTEN_OFF = (
+        716,
+        "A buyer that may have the lead never answered; it is not billed and not sold on.",
+    )
 
 
 class Delivery(IntEnum):
