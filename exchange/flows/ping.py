@@ -109,6 +109,20 @@ class Pings:
         self._journal.put(record)
         return record
 
+    async def direct(self, ping: Ping, seller: Seller, *, began: float) -> Offer:
+        """The auction of a direct lead: nothing is promised and nothing kept; what a post would
+        find in an offer is handed over at once."""
+        auctioned = await self.auction(ping, seller, began=began)
+        expires_at_ms = self._clock.now_ms() + self._limits.offer_ttl_ms
+        record = self._record(
+            ping,
+            auctioned,
+            expires_at_ms if auctioned.ranking.candidates else None,
+            began=began,
+        )
+        self._journal.put(record)
+        return self.offer_of(ping, auctioned, expires_at_ms)
+
     # --- 1: decode and gate -----------------------------------------------------------------------
 
     def _admitted(self, request: PingRequest, seller: Seller) -> Ping | Refusal:

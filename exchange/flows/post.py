@@ -173,7 +173,7 @@ class Posts:
             return False
         since = self._clock.now() - timedelta(days=rule.window_days)
         return await self._leads.was_sold_before(
-            vertical.id, [person.hmac for person in persons], since, lead_id
+            vertical.id, [person.hmac.removeprefix("\\x") for person in persons], since, lead_id
         )
 
     def _deal_of_offer(
@@ -446,7 +446,7 @@ class Posts:
                     vertical_id=vertical.id,
                     kind=kind,
                     pepper_epoch=epoch,
-                    hmac=hmac,
+                    hmac="\\x" + hmac,
                 )
             )
         return tuple(rows)

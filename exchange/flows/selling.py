@@ -318,8 +318,9 @@ class Sales:
             await self._caps_told(self._caps.release, attempt, held)
             if not run.releases:
                 raise
-            run.is_doubtful = True  # what the buyers before said is not durable: reconcile asks
-            them return False
+            # What the buyers before said is not durable yet: reconcile will ask them.
+            run.is_doubtful = True
+            return False
         if answer.kind == "done":
             run.selling, run.opening, run.before = selling, None, None
             run.releases += 1
