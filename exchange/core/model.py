@@ -215,6 +215,7 @@ class Vertical(Fact, frozen=True, kw_only=True):
     key: str
     terms: VerticalTerms
     version: int = 1
+    closed: bool = False
 
 
 class Source(Fact, frozen=True, kw_only=True):
@@ -224,6 +225,7 @@ class Source(Fact, frozen=True, kw_only=True):
     terms: SourceTerms
     floor_micros: int
     version: int = 1
+    closed: bool = False
 
 
 class Seller(Fact, frozen=True, kw_only=True):
@@ -233,6 +235,7 @@ class Seller(Fact, frozen=True, kw_only=True):
     percent_millionths: int
     fixed_micros: int
     version: int = 1
+    closed: bool = False
 
 
 class Buyer(Fact, frozen=True, kw_only=True):
@@ -240,6 +243,7 @@ class Buyer(Fact, frozen=True, kw_only=True):
     key: str
     terms: BuyerTerms
     version: int = 1
+    closed: bool = False
 
 
 class Cap(Fact, frozen=True, kw_only=True):
@@ -266,6 +270,7 @@ class Contract(Fact, frozen=True, kw_only=True):
     caps: tuple[Cap, ...]
     time_zone: str | None
     version: int = 1
+    closed: bool = False
 
 
 Role = Literal["seller", "buyer", "operator", "finance"]

@@ -1,0 +1,223 @@
+"""Whom to ask: contracts' criteria compiled to bitmaps, one `Index` per vertical.
+
+A contract is a bit. Its slot is its place in (tier, priority, id) order, so the lowest set bits are
+those to invite when too many are eligible. A ping is matched by looking up one mask per field that
+any contract speaks of and AND-ing them: a few microseconds for a thousand contracts, whatever they
+say. What no mask says exactly (ZIP lists, regexes) is tested on the survivors.
+
+`invite` gives one mask per reason for those not asked, never a list of reasons: a list of a
+thousand costs four hundred microseconds, the masks two. `why_not` turns them into a reason per
+contract, for `explain`.
+
+Reasons are told in the order of the list in `reasons.py`, with one exception: a criterion tested
+only on the survivors comes after all masks. `why_not` keeps the order without exception.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from exchange.core import hours, masks
+from exchange.core.criteria import PARTY_FIELDS, Test, test_of
+from exchange.core.fields import Schema
+from exchange.core.masks import Slots, Table, slots_of
+from exchange.core.model import Buyer, Contract, Fact, Ping, Seller, Source, Value, Vertical
+from exchange.core.reasons import NonBid
+
+Gate = tuple[NonBid, int]
+"""A reason and the contracts it clears, as the process knows them (full, resting, braked ...)."""
+Tests = tuple[tuple[str, Test], ...]
+
+
+class Parties(Fact, frozen=True, kw_only=True):
+    """What the filter must know of the rest of the market. Shared by all indexes of a book."""
+
+    buyers: Mapping[int, Buyer]
+    sellers: Mapping[int, Seller]
+    sources: Mapping[int, Source]
+    switched_off: frozenset[tuple[str, int]] = frozenset()
+
+
+class Index(Fact, frozen=True, kw_only=True):
+    """The contracts of one vertical, compiled. Immutable; `indexing` makes one and the next.
+
+    `contracts` is by slot. `tables` has one table per field some contract speaks of. `tested` has
+    the tests no table says exactly, by contract id, and `to_test` the slots that have any. `hours`
+    has the slots that share one week and zone.
+    """
+
+    vertical: Vertical
+    schema: Schema
+    parties: Parties
+    contracts: tuple[Contract, ...]
+    slot_of: dict[int, int]
+    every: int
+    paused: int
+    test_only: int
+    buyer_mask: dict[int, int]
+    tables: dict[str, Table]
+    price: masks.Ranges
+    tested: dict[int, Tests]
+    to_test: int
+    hours: dict[tuple[hours.Week, str], int]
+
+
+class Invited(Fact, frozen=True, kw_only=True):
+    """Whom to ask, best slots first; how many were eligible; who was not asked, a mask a reason."""
+
+    contracts: tuple[Contract, ...]
+    eligible: int
+    masks: dict[NonBid, int]
+
+
+def invite(
+    ping: Ping, index: Index, *, gates: Sequence[Gate], at: datetime, invited_max: int
+) -> Invited:
+    """The contracts to ask about a ping. `gates` are cleared contracts by reason, over this index's
+    slots, opening hours among them (`closed_mask`, at the same `at`)."""
+    told: dict[NonBid, int] = {}
+    alive = _cleared(index.every, (*gates, *_own_gates(ping, index)), told)
+    if to_test := alive & index.to_test:
+        alive = _cleared(alive, _failed(ping, index, to_test), told)
+    eligible = alive.bit_count()
+    slots = slots_of(alive, invited_max)
+    if eligible > len(slots):
+        rest = alive >> (slots[-1] + 1) << (slots[-1] + 1) if slots else alive
+        told[NonBid.NOT_INVITED] = rest
+    contracts = index.contracts
+    return Invited(
+        contracts=tuple([contracts[slot] for slot in slots]), eligible=eligible, masks=told
+    )
+
+
+def why_not(
+    ping: Ping, index: Index, *, gates: Sequence[Gate], at: datetime, invited_max: int
+) -> dict[int, NonBid]:
+    """The reason of every contract that was not asked, by contract id: the first in the order of
+    the list. Slow (every contract is tested in full)."""
+    failed = _failed(ping, index, index.to_test)
+    strict = invite(ping, index, gates=(*gates, *failed), at=at, invited_max=invited_max)
+    return {
+        index.contracts[slot].id: reason
+        for reason, mask in strict.masks.items()
+        for slot in slots_of(mask)
+    }
+
+
+def closed_mask(index: Index, at: datetime) -> int:
+    """The contracts that do not buy at this hour. Changes at most once a minute."""
+    mask = 0
+    for (week, zone), members in index.hours.items():
+        if not hours.is_open(week, zone, at):
+            mask |= members
+    return mask
+
+
+def least_price(floor_micros: int, *, percent_millionths: int, fixed_micros: int) -> int | None:
+    """The least price whose payout reaches a floor at a seller's margin (the inverse of
+    `money.split`); `None` when no price does."""
+    needed = floor_micros + fixed_micros
+    if floor_micros <= 0:
+        return 0
+    kept = 1_000_000 - percent_millionths
+    return (needed - 1) * 1_000_000 // kept + 1 if kept > 0 else None
+
+
+# --- a ping against the masks ---------------------------------------------------------------------
+
+
+def _cleared(alive: int, gates: Sequence[Gate], told: dict[NonBid, int]) -> int:
+    """`alive` less every gate, in the order of the reasons; what each took is noted in `told`."""
+    for reason, mask in sorted(gates):
+        if hit := alive & mask:
+            alive ^= hit
+            told[reason] = told.get(reason, 0) | hit
+    return alive
+
+
+def _own_gates(ping: Ping, index: Index) -> list[Gate]:
+    every = index.every
+    fits, wanted = every, every
+    for field, table in index.tables.items():
+        if field in PARTY_FIELDS:
+            wanted &= table.accepts(_party_value(field, ping, index))
+        else:
+            fits &= table.accepts(ping.fields.get(field))
+    gates = [
+        (NonBid.PAUSED, index.paused),
+        (NonBid.OUT_OF_CRITERIA, every ^ fits),
+        (NonBid.SOURCE_BLOCKED, every ^ wanted),
+        (NonBid.TEST_ONLY, every ^ index.test_only if ping.test else index.test_only),
+    ]
+    if ping.floor_micros > 0:
+        gates.append((NonBid.PRICE_BELOW_FLOOR, every ^ _affordable(ping, index)))
+    if ping.consent is not None and ping.consent.buyers:
+        gates.append((NonBid.CONSENT_EXCLUDES, every ^ _named(ping.consent.buyers, index)))
+    return gates
+
+
+def _party_value(field: str, ping: Ping, index: Index) -> Value | None:
+    if field == "sub_id":
+        return ping.sub_id
+    party = (
+        index.parties.sellers.get(ping.seller_id)
+        if field == "seller"
+        else index.parties.sources.get(ping.source_id)
+    )
+    return party.key if party else None
+
+
+def _affordable(ping: Ping, index: Index) -> int:
+    seller = index.parties.sellers.get(ping.seller_id)
+    price = least_price(
+        ping.floor_micros,
+        percent_millionths=seller.percent_millionths if seller else 0,
+        fixed_micros=seller.fixed_micros if seller else 0,
+    )
+    return index.price.masks[-1] if price is None else index.price.accepts(price)
+
+
+def _named(names: Sequence[str], index: Index) -> int:
+    wanted = {name.casefold() for name in names}
+    mask = 0
+    for buyer_id, members in index.buyer_mask.items():
+        buyer = index.parties.buyers[buyer_id]
+        if buyer.key.casefold() in wanted or buyer.terms.name.casefold() in wanted:
+            mask |= members
+    return mask
+
+
+def _failed(ping: Ping, index: Index, to_test: int) -> tuple[Gate, ...]:
+    """The contracts of a mask that fail a test no table says exactly."""
+    size = len(index.contracts)
+    unfit, unwanted = Slots(size), Slots(size)
+    contracts, tested, fields = index.contracts, index.tested, ping.fields
+    for slot in slots_of(to_test):
+        for field, test in tested[contracts[slot].id]:
+            if field in PARTY_FIELDS:
+                if not test.met(_party_value(field, ping, index)):
+                    unwanted.add(slot)
+            elif not test.met(fields.get(field)):
+                unfit.add(slot)
+    return (NonBid.OUT_OF_CRITERIA, unfit.mask()), (NonBid.SOURCE_BLOCKED, unwanted.mask())
+
+
+# --- criteria at the post -------------------------------------------------------------------------
+
+
+def criteria_after_ping(contract: Contract, schema: Schema) -> tuple[str, ...]:
+    """The fields of a contract's criteria that no ping carries: they are tested at the post."""
+    known = schema.pingable.union(PARTY_FIELDS)
+    return tuple(field for field in contract.terms.where if field not in known)
+
+
+def meets(contract: Contract, lead_fields: Mapping[str, Value]) -> bool:
+    """Whether a full record meets a contract's criteria (those on who sent it aside)."""
+    return all(
+        test_of(criterion, _type_of(lead_fields.get(field))).met(lead_fields.get(field))
+        for field, criterion in contract.terms.where.items()
+        if field not in PARTY_FIELDS
+    )
+
+
+def _type_of(value: Value | None) -> str:
+    return {bool: "bool", int: "int"}.get(type(value), "code" if type(value) is str else "date")
