@@ -297,18 +297,18 @@ class Asking:
         """Read one buyer's answer; true when the auction is decided."""
         contract = self._outstanding.pop(place)
         self.waited_ms = max(self.waited_ms, waited_ms)
-        bid = read_answer(self.seats[place], answer)
-        is_bid = isinstance(bid, Bid)
+        said = read_answer(self.seats[place], answer)
+        bid = said if isinstance(said, Bid) else None
         self._answers[place] = ContractAnswer(
             contract_id=contract.id,
             buyer_id=contract.buyer_id,
-            non_bid=None if is_bid else int(bid),
-            price_micros=bid.price_micros if is_bid else None,
-            buyer_ref=bid.buyer_ref if is_bid else None,
+            non_bid=int(said) if isinstance(said, NonBid) else None,
+            price_micros=bid.price_micros if bid else None,
+            buyer_ref=bid.buyer_ref if bid else None,
             waited_ms=waited_ms,
-            expires_at_ms=bid.expires_at_ms if is_bid else None,
+            expires_at_ms=bid.expires_at_ms if bid else None,
         )
-        if is_bid:
+        if bid is not None:
             self.bids.append((contract, bid))
         return bool(self._outstanding and self.bids) and is_decided(
             leader_price(self.bids), self._outstanding.values()
@@ -329,7 +329,8 @@ class Asking:
 def read_answer(seat: Seat, answer: Answer) -> Bid | NonBid:
     """What one buyer said, in its dialect; what is no answer at all, by its kind."""
     if isinstance(answer, HttpReply):
-        return seat.dialect.read_bid(seat.contract, answer)
+        said: Bid | NonBid = seat.dialect.read_bid(seat.contract, answer)
+        return said
     return NON_BID_OF[answer.kind]
 
 

@@ -6,7 +6,8 @@ auctioned, and falls as far as its floor. A retried key is answered with the sto
 nothing.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,36 +15,32 @@ import msgspec
 from msgspec.structs import replace
 
 from exchange.core import attempts
-from exchange.core.attempts import Opening, Selling
-from exchange.core.custody import Chain, commitment, invited_body, offered_body, received_body
+from exchange.core.attempts import Selling
+from exchange.core.custody import invited_body
 from exchange.core.fields import Problem
 from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed, Why
-from exchange.core.model import Fact, Lead, Offer, Personal, Ping, Seller, Source, Value, Vertical
+from exchange.core.model import Offer, Ping, Seller, Source, Vertical
 from exchange.core.money import micros_of
 from exchange.core.reasons import Reason
-from exchange.core.records import IdemRow, LeadPrivateRow, LeadRow, PersonKeyRow, PrivateDoc
+from exchange.core.records import PostRecord
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
-from exchange.effects.vault import Vault
+from exchange.flows.deal import Deal
+from exchange.flows.opening import Body, Openings, lead_of
 from exchange.flows.ping import Pings, floor_of, invalid, unknown_names
-from exchange.flows.selling import Deal, Sales, Sold
+from exchange.flows.selling import Sales
 from exchange.flows.standing import Standing
 
-PERSON_KINDS = {"us_phone": "phone", "email": "email"}
-"""Field types that identify a consumer, and the kind their keyed hash is filed under."""
+Outcome = PostReply | Refusal | Replayed
+"""What a full record comes to: an answer, a request that cannot be carried out, or what its key was
+told before."""
 
 
-class Body(Fact, frozen=True, kw_only=True):
-    """A full record after decoding. `fields` may be personal: never shown."""
-
-    fields: dict[str, Value]
-    consent: dict[str, Any]
-    chain: Sequence[dict[str, Any]]
-
-    def __repr__(self) -> str:
-        return f"<body of {len(self.fields)} fields>"
+PENDING_GRACE_S = 0.25
+"""After the post's deadline the RESULT may still be on its way to disk; then the seller hears
+`pending`."""
 
 
 class PostLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,21 +65,66 @@ class Posts:
         sales: Sales,
         commits: Commits,
         leads: Leads,
-        vault: Vault,
+        openings: Openings,
+        pseudonym: Callable[[str, str], str],
+        recorded: Callable[[PostRecord], None],
         limits: PostLimits,
         boot_id: str,
     ) -> None:
         self._clock, self._standing, self._pings = clock, standing, pings
         self._offers, self._sales, self._commits = offers, sales, commits
-        self._leads, self._vault = leads, vault
-        self._limits, self._boot_id = limits, boot_id
-
-    # --- two-step ---------------------------------------------------------------------------------
+        self._leads, self._openings, self._pseudonym = leads, openings, pseudonym
+        self._recorded, self._limits, self._boot_id = recorded, limits, boot_id
+        self._running: set[asyncio.Task[Outcome]] = set()
 
     async def post(
         self, request: PostRequest, seller: Seller, *, key: str, fingerprint: str, began: float
-    ) -> Sold | Refusal | Replayed:
+    ) -> Outcome:
         """Take up an offer. Raises `CommitsDown` while nothing has been released."""
+        work = self._post(request, seller, key=key, fingerprint=fingerprint, began=began)
+        return await self._within(work, request.ping_id, began)
+
+    async def direct(
+        self, request: LeadRequest, seller: Seller, *, key: str, fingerprint: str, began: float
+    ) -> Outcome:
+        """Ping and post in one call: RECEIVED, auction, then as a post, down to the floor."""
+        lead_id = self._clock.new_id()
+        work = self._direct(request, seller, lead_id, key=key, fingerprint=fingerprint, began=began)
+        return await self._within(work, lead_id, began)
+
+    async def lead(self, lead_id: str, seller: Seller) -> dict[str, Any] | None:
+        """What became of a seller's lead; `None` when it has no such lead."""
+        row = await self._leads.of_seller(lead_id, seller.id)
+        if row is None:
+            return None
+        reply: dict[str, Any] = row["reply"] or _still_running(lead_id).reply
+        return reply
+
+    async def drain(self) -> None:
+        """Wait for every post under way: their answers are owed."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _within(
+        self, work: Coroutine[Any, Any, Outcome], lead_id: str, began: float
+    ) -> Outcome:
+        """The outcome, or `pending` when it takes longer than a seller waits. The work goes on in a
+        task of its own: neither a seller that hangs up nor the deadline may cut a sale in two."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        left = began + self._limits.post_deadline_ms / 1000 + PENDING_GRACE_S
+        await asyncio.wait({task}, timeout=left - self._clock.loop_time())
+        if task.done():
+            return task.result()
+        task.add_done_callback(_retrieved)
+        return _still_running(lead_id)
+
+    # --- two-step ---------------------------------------------------------------------------------
+
+    async def _post(
+        self, request: PostRequest, seller: Seller, *, key: str, fingerprint: str, began: float
+    ) -> Outcome:
         offer = await self._offers.take(request.ping_id, seller.id, key)
         if isinstance(offer, Reason):
             return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
@@ -115,7 +157,7 @@ class Posts:
         if isinstance(body, Refusal):
             return body
         schema = self._standing.book.schemas[vertical.id]
-        wrong = schema.mismatches(offer.fields, body.fields, pseudonym=self._vault.pseudonym)
+        wrong = schema.mismatches(offer.fields, body.fields, pseudonym=self._pseudonym)
         if wrong:
             return Refusal(
                 status=422,
@@ -149,16 +191,15 @@ class Posts:
     ) -> Replayed | None:
         """The house's own refusals: no consent where the vertical needs it, or a consumer sold here
         within the duplicate window. Answered 200, as an outcome, and nothing is kept."""
-        reason = None
         if vertical.terms.consent != "none" and not body.consent:
-            reason, status = Reason.CONSENT_MISSING, "rejected"
+            reason = Reason.CONSENT_MISSING
         elif not test and await self._is_duplicate(body, vertical, lead_id):
-            reason, status = Reason.DUPLICATE, "duplicate"
-        if reason is None:
+            reason = Reason.DUPLICATE
+        else:
             return None
         reply = PostReply(
             lead_id=lead_id,
-            status="duplicate" if status == "duplicate" else "rejected",
+            status="duplicate" if reason is Reason.DUPLICATE else "rejected",
             currency=vertical.terms.currency,
             reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
         )
@@ -168,7 +209,7 @@ class Posts:
         rule = vertical.terms.duplicate
         if rule is None:
             return False
-        persons = self._persons(body, vertical, lead_id, rule.fields)
+        persons = self._openings.persons(body, vertical, lead_id, rule.fields)
         if not persons:
             return False
         since = self._clock.now() - timedelta(days=rule.window_days)
@@ -187,18 +228,26 @@ class Posts:
         began: float,
     ) -> Deal:
         source = self._source(offer.source_id, seller)
+        vertical = self._standing.book.verticals[offer.vertical_id]
         promised = offer.payout_micros
         if request.min_payout is not None:
             promised = min(promised, micros_of(request.min_payout))
-        opening, chain = self._opening(
-            offer, body, key, fingerprint, state="selling", promised_micros=promised, direct=False
+        opening, chain = self._openings.opening(
+            offer,
+            body,
+            vertical,
+            key,
+            fingerprint,
+            state="selling",
+            promised_micros=promised,
+            direct=False,
         )
         return Deal(
-            lead=_lead(offer.ping_id, body),
+            lead=lead_of(offer.ping_id, body),
             fields=body.fields,
             seller=seller,
             source=source,
-            vertical=self._standing.book.verticals[offer.vertical_id],
+            vertical=vertical,
             candidates=offer.candidates,
             promised_micros=promised,
             selling=Selling(
@@ -217,10 +266,16 @@ class Posts:
 
     # --- direct -----------------------------------------------------------------------------------
 
-    async def direct(
-        self, request: LeadRequest, seller: Seller, *, key: str, fingerprint: str, began: float
-    ) -> Sold | Refusal | Replayed:
-        """Ping and post in one call: RECEIVED, auction, then as a post, down to the floor."""
+    async def _direct(
+        self,
+        request: LeadRequest,
+        seller: Seller,
+        lead_id: str,
+        *,
+        key: str,
+        fingerprint: str,
+        began: float,
+    ) -> Outcome:
         book = self._standing.book
         vertical = book.vertical_by_key.get(request.vertical)
         source = book.sources.get((seller.id, request.source))
@@ -229,26 +284,31 @@ class Posts:
         body = self._decoded(request.lead, request.consent, request.chain, vertical)
         if isinstance(body, Refusal):
             return body
-        ping = self._ping_of(request, vertical, source, seller)
+        ping = self._ping_of(request, lead_id, vertical, source, seller)
         if isinstance(ping, Refusal):
             return ping
         barred = await self._barred(body, vertical, seller, ping.ping_id, request.test)
         if barred is not None:
             return await self._replayed(seller, key, fingerprint) or barred
-        return await self._direct(ping, body, seller, key, fingerprint, began)
+        return await self._received(ping, body, seller, key, fingerprint, began)
 
     def _ping_of(
-        self, request: LeadRequest, vertical: Vertical, source: Source, seller: Seller
+        self,
+        request: LeadRequest,
+        lead_id: str,
+        vertical: Vertical,
+        source: Source,
+        seller: Seller,
     ) -> Ping | Refusal:
         """What buyers may see of a direct lead before they win: the same gate as for a ping, which
         here drops what may not be pinged without a word."""
         schema = self._standing.book.schemas[vertical.id]
-        gated = schema.gate(request.lead, mode="strip", pseudonym=self._vault.pseudonym)
+        gated = schema.gate(request.lead, mode="strip", pseudonym=self._pseudonym)
         if isinstance(gated, tuple):
             return invalid("The lead's fields are not valid.", gated)
         tmax_ms = request.tmax_ms or source.terms.tmax_ms or self._limits.tmax_ms
         return Ping(
-            ping_id=self._clock.new_id(),
+            ping_id=lead_id,
             seller_id=seller.id,
             source_id=source.id,
             vertical_id=vertical.id,
@@ -262,12 +322,20 @@ class Posts:
             direct=True,
         )
 
-    async def _direct(
+    async def _received(
         self, ping: Ping, body: Body, seller: Seller, key: str, fingerprint: str, began: float
-    ) -> Sold | Refusal | Replayed:
+    ) -> Outcome:
         draft = self._draft_offer(ping)
-        opening, chain = self._opening(
-            draft, body, key, fingerprint, state="received", promised_micros=0, direct=True
+        vertical = self._standing.book.verticals[ping.vertical_id]
+        opening, chain = self._openings.opening(
+            draft,
+            body,
+            vertical,
+            key,
+            fingerprint,
+            state="received",
+            promised_micros=0,
+            direct=True,
         )
         selling = Selling(
             lead_id=ping.ping_id,
@@ -283,11 +351,11 @@ class Posts:
         offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
         chain = selling.chain.append("invited", self._clock.now(), invited_body(offer))
         deal = Deal(
-            lead=_lead(ping.ping_id, body),
+            lead=lead_of(ping.ping_id, body),
             fields=body.fields,
             seller=seller,
             source=self._source(ping.source_id, seller),
-            vertical=self._standing.book.verticals[ping.vertical_id],
+            vertical=vertical,
             candidates=offer.candidates,
             promised_micros=ping.floor_micros,
             selling=replace(selling, chain=chain),
@@ -323,12 +391,11 @@ class Posts:
 
     # --- shared -----------------------------------------------------------------------------------
 
-    async def _sold(
-        self, deal: Deal, seller: Seller, key: str, fingerprint: str
-    ) -> Sold | Refusal | Replayed:
+    async def _sold(self, deal: Deal, seller: Seller, key: str, fingerprint: str) -> Outcome:
         sold = await self._sales.sell(deal)
+        self._recorded(sold.record)
         if sold.reply is not None:
-            return sold
+            return sold.reply
         return await self._replayed(seller, key, fingerprint) or _still_running(deal.lead.lead_id)
 
     async def _replayed(
@@ -352,119 +419,6 @@ class Posts:
                 return source
         raise LookupError(f"seller {seller.key} has no source {source_id}")
 
-    def _opening(
-        self,
-        offer: Offer,
-        body: Body,
-        key: str,
-        fingerprint: str,
-        *,
-        state: str,
-        promised_micros: int,
-        direct: bool,
-    ) -> tuple[Opening, Chain]:
-        """The rows that open a lead, and its chain so far: received (with salted commitments
-        instead of values), and for a post also who was invited and what was offered."""
-        vertical = self._standing.book.verticals[offer.vertical_id]
-        plain = _plain(body)
-        salts = {name: self._vault.salt() for name in plain}
-        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
-        now = self._clock.now()
-        chain = Chain.begin(offer.ping_id).append(
-            "received", now, received_body(offer, commitments, direct=direct)
-        )
-        if not direct:
-            chain = chain.append("invited", now, invited_body(offer))
-            chain = chain.append("offered", now, offered_body(offer))
-        lead = LeadRow(
-            lead_id=offer.ping_id,
-            seller_id=offer.seller_id,
-            source_id=offer.source_id,
-            sub_id=offer.sub_id,
-            vertical_id=offer.vertical_id,
-            external_id=offer.external_id,
-            state=state,
-            mode="exclusive",
-            max_sales=1,
-            direct=direct,
-            promised_payout_micros=offer.payout_micros,
-            min_payout_micros=promised_micros,
-            floor_micros=offer.floor_micros,
-            currency=offer.currency,
-            consent_kind=vertical.terms.consent,
-            custody_seq=chain.seq,
-            custody_head=chain.head,
-            book_version=offer.book_version,
-            mask_id=offer.mask_id,
-            offer=dict(msgspec.to_builtins(offer)),
-            boot_id=self._boot_id,
-            test=offer.test,
-            received_at=now,
-        )
-        doc = PrivateDoc(
-            lead=plain,
-            consent=body.consent,
-            chain=list(body.chain),
-            salts={name: salt.hex() for name, salt in salts.items()},
-        )
-        sealed = self._vault.seal(offer.ping_id, msgspec.json.encode(doc))
-        opening = Opening(
-            lead=lead,
-            idem=IdemRow(
-                seller_id=offer.seller_id,
-                key=key,
-                fingerprint="\\x" + fingerprint,
-                lead_id=offer.ping_id,
-            ),
-            private=LeadPrivateRow(
-                lead_id=offer.ping_id,
-                key_epoch=sealed.key_epoch,
-                wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
-                sealed="\\x" + sealed.sealed.hex(),
-            ),
-            persons=self._persons(body, vertical, offer.ping_id),
-        )
-        return opening, chain
-
-    def _persons(
-        self,
-        body: Body,
-        vertical: Vertical,
-        lead_id: str,
-        only: Sequence[str] | None = None,
-    ) -> tuple[PersonKeyRow, ...]:
-        rows = []
-        for name, terms in vertical.terms.fields.items():
-            kind = PERSON_KINDS.get(terms.type)
-            value = body.fields.get(name)
-            if kind is None or value is None or (only is not None and name not in only):
-                continue
-            epoch, hmac = self._vault.person(kind, str(value))
-            rows.append(
-                PersonKeyRow(
-                    lead_id=lead_id,
-                    vertical_id=vertical.id,
-                    kind=kind,
-                    pepper_epoch=epoch,
-                    hmac="\\x" + hmac,
-                )
-            )
-        return tuple(rows)
-
-
-def _plain(body: Body) -> dict[str, Any]:
-    """The record in JSON form, dates as ISO text."""
-    return dict(msgspec.to_builtins(body.fields))
-
-
-def _lead(lead_id: str, body: Body) -> Lead:
-    return Lead(
-        lead_id=lead_id,
-        fields=Personal(_plain(body)),
-        consent=Personal(body.consent),
-        chain=tuple(body.chain),
-    )
-
 
 def _still_running(lead_id: str) -> Replayed:
     """The answer to a retry while the first request is still at work."""
@@ -476,3 +430,9 @@ def _still_running(lead_id: str) -> Replayed:
         "reason": {"code": int(reason), "name": reason.label, "message": reason.sentence},
     }
     return Replayed(reply=reply)
+
+
+def _retrieved(task: "asyncio.Task[Outcome]") -> None:
+    """A post that outlived its request: its end is in the database; a failure is not re-raised."""
+    if not task.cancelled():
+        task.exception()

@@ -1,11 +1,10 @@
 """Selling one lead: from a ranking to a sale, a doubt, or nobody.
 
 ```
-for each candidate, best first:  may it still buy? ─ reserve ─ INTENT ─ deliver ─┬ accepted ►
-RESULT, sold
-                                                                               ├ unknown  ► RESULT,
-                                                                               in doubt └ rejected
-                                                                               or not sent ► next
+each candidate, best first:
+    may it still buy? - reserve - INTENT - deliver -+- accepted              RESULT: sold
+                                                    +- unknown               RESULT: in doubt
+                                                    +- rejected, not sent    the next candidate
 ```
 
 Personal data leaves only after an INTENT is durable, and only to the one candidate it names. A
@@ -22,28 +21,22 @@ from typing import Any
 import msgspec
 
 from exchange.core import attempts
-from exchange.core.attempts import Ended, Opening, Selling
+from exchange.core.attempts import Ended, Opening
 from exchange.core.caps import Window, windows
 from exchange.core.filters import meets
-from exchange.core.messages import PostReply, SaleLine, Why
+from exchange.core.messages import PostReply
 from exchange.core.model import (
     Buyer,
     Candidate,
     Contract,
-    Fact,
-    Lead,
-    Seller,
-    Source,
-    Value,
-    Vertical,
 )
-from exchange.core.money import text_of
-from exchange.core.reasons import Delivery, Loss, Reason
-from exchange.core.records import AttemptRow, CommitAnswer, PostRecord, PostStep
+from exchange.core.reasons import Delivery, Loss
+from exchange.core.records import AttemptRow, CommitAnswer
 from exchange.effects.buyers import Buyers
 from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits, CommitsDown
+from exchange.flows.deal import LOSS_OF, Deal, Run, Sold, record_of, reply_of
 from exchange.flows.standing import FullWindow, Standing
 
 RESULT_RETRY_S = 0.2
@@ -56,78 +49,6 @@ class SellLimits(msgspec.Struct, frozen=True, kw_only=True):
     post_deadline_ms: int
     hold_margin_ms: int
     releases_max: int
-
-
-class Deal(Fact, frozen=True, kw_only=True):
-    """A lead and everything that was fixed before its sale began.
-
-    `promised_micros` is the least payout that may be paid; `named`: consent names the companies, so
-    only these candidates may ever see the lead. `opening` is written with the first commit (`None`
-    when the lead is already durable). `deadline` is loop time.
-    """
-
-    lead: Lead
-    fields: dict[str, Value]
-    seller: Seller
-    source: Source
-    vertical: Vertical
-    candidates: tuple[Candidate, ...]
-    promised_micros: int
-    selling: Selling
-    opening: Opening | None
-    began: float
-    deadline: float
-    direct: bool
-    test: bool
-
-    def __repr__(self) -> str:
-        return f"Deal({self.lead.lead_id})"
-
-
-class Sold(Fact, frozen=True, kw_only=True):
-    """How the sale of a lead ended. `reply` is `None` when another request already had this key or
-    lead: its stored answer is the answer."""
-
-    record: PostRecord
-    reply: PostReply | None
-
-
-class Run:
-    """The state of one sale while it runs."""
-
-    def __init__(self, deal: Deal) -> None:
-        self.deal = deal
-        self.selling = deal.selling
-        self.opening = deal.opening
-        self.before: Ended | None = None
-        self.steps: list[PostStep] = []
-        self.winner: Ended | None = None
-        self.redirect_url: str | None = None
-        self.releases = 0
-        self.is_doubtful = False
-        self.is_taken = False
-        self.committed_ms = 0.0
-        self.delivered_ms = 0.0
-        self.reserved_ms = 0.0
-
-    @property
-    def is_over(self) -> bool:
-        """Sold, in doubt, or somebody else's."""
-        return self.winner is not None or self.is_doubtful or self.is_taken
-
-    def step(self, candidate: Candidate, loss: Loss, **more: Any) -> None:
-        """Remember one candidate's turn."""
-        self.steps.append(
-            PostStep(
-                contract_id=candidate.contract_id,
-                buyer_id=candidate.buyer_id,
-                rank=candidate.rank,
-                price_micros=candidate.price_micros,
-                payout_micros=candidate.payout_micros,
-                loss=int(loss),
-                **more,
-            )
-        )
 
 
 class Sales:
@@ -162,7 +83,9 @@ class Sales:
                 break
         if not run.is_over:
             await self._unsold(run)
-        return Sold(record=self._record(run), reply=None if run.is_taken else self._reply(run))
+        book = self._standing.book
+        record = record_of(run, book, now=self._clock.loop_time(), worker=self._worker)
+        return Sold(record=record, reply=None if run.is_taken else reply_of(run, book))
 
     # --- one candidate's turn ---------------------------------------------------------------------
 
@@ -423,7 +346,11 @@ class Sales:
             run.winner, run.redirect_url = end, redirect_url
             self._standing.note_answer(buyer_id, now)
             unit, _ = attempts.ended(
-                run.selling, "sold", at=now, last=end, reply=_builtins(self._reply(run))
+                run.selling,
+                "sold",
+                at=now,
+                last=end,
+                reply=_builtins(reply_of(run, self._standing.book)),
             )
             tell = self._caps.commit
         else:
@@ -463,7 +390,7 @@ class Sales:
             at=now,
             last=run.before,
             opening=None if run.opening is None else _never_released(run.opening),
-            reply=_builtins(self._reply(run)),
+            reply=_builtins(reply_of(run, self._standing.book)),
         )
         try:
             answer = await self._commit(run, unit)
@@ -473,80 +400,6 @@ class Sales:
             run.is_doubtful = True
         else:
             run.is_taken = answer.kind in ("conflict", "stale")
-
-    # --- the reply and the record -----------------------------------------------------------------
-
-    def _reply(self, run: Run) -> PostReply:
-        deal, winner = run.deal, run.winner
-        currency = deal.vertical.terms.currency
-        if winner is None:
-            reason = unsold_reason(run)
-            return PostReply(
-                lead_id=deal.lead.lead_id,
-                status="pending" if run.is_doubtful else "unsold",
-                currency=currency,
-                reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
-            )
-        buyer = self._standing.book.buyers[winner.attempt.buyer_id]
-        payout = text_of(winner.attempt.payout_micros)
-        return PostReply(
-            lead_id=deal.lead.lead_id,
-            status="test" if deal.test else "sold",
-            currency=currency,
-            payout=payout,
-            sales=[
-                SaleLine(
-                    sale_id=winner.attempt.attempt_id,
-                    payout=payout,
-                    buyer=buyer.terms.name or buyer.key,
-                    redirect_url=run.redirect_url,
-                )
-            ],
-            redirect_url=run.redirect_url,
-        )
-
-    def _record(self, run: Run) -> PostRecord:
-        deal, winner = run.deal, run.winner
-        attempt = winner.attempt if winner else None
-        reply = self._reply(run)
-        return PostRecord(
-            lead_id=deal.lead.lead_id,
-            seller_id=deal.seller.id,
-            source_id=deal.source.id,
-            vertical_id=deal.vertical.id,
-            direct=deal.direct,
-            status=reply.status,
-            reason=reply.reason.code if reply.reason else None,
-            price_micros=attempt.price_micros if attempt else 0,
-            payout_micros=attempt.payout_micros if attempt else 0,
-            fee_micros=attempt.fee_micros if attempt else 0,
-            currency=deal.vertical.terms.currency,
-            steps=tuple(run.steps),
-            replayed=run.is_taken,
-            took_ms=(self._clock.loop_time() - deal.began) * 1000,
-            committed_ms=run.committed_ms,
-            delivered_ms=run.delivered_ms,
-            reserved_ms=run.reserved_ms,
-            worker=self._worker,
-            test=deal.test,
-        )
-
-
-LOSS_OF = {
-    Delivery.ACCEPTED: Loss.WON,
-    Delivery.REJECTED: Loss.POST_REJECTED,
-    Delivery.NOT_SENT: Loss.POST_NOT_SENT,
-    Delivery.UNKNOWN: Loss.IN_DOUBT,
-}
-
-
-def unsold_reason(run: Run) -> Reason:
-    """What the seller is told when nobody bought."""
-    if run.is_doubtful:
-        return Reason.IN_DOUBT
-    if any(step.loss == Loss.BELOW_PROMISE for step in run.steps):
-        return Reason.PROMISE_UNMET
-    return Reason.NOBODY_BOUGHT
 
 
 def _never_released(opening: Opening) -> Opening:

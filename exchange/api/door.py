@@ -1,0 +1,189 @@
+"""The door: every call passes the same checks in the same order, key, rate, load, size, body, and
+every way out is an answer in the one error shape.
+
+A call behind the door is `async (Asked) -> web.Response`; it is handed the decoded body and the
+caller.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from exchange.api import errors
+from exchange.core.messages import Refusal
+from exchange.core.model import ApiKey, Role, Seller
+from exchange.core.records import RequestRecord
+from exchange.effects.clock import Clock
+from exchange.effects.commits import CommitsDown
+from exchange.flows.admission import Admission
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A call that passed the door. `began` is loop time when it was read."""
+
+    request: web.Request
+    key: ApiKey
+    seller: Seller | None
+    message: Any
+    body: bytes
+    began: float
+
+
+Call = Callable[[Asked], Awaitable[web.Response]]
+
+
+class Limit:
+    """How many calls of a kind may be under way; counts how often it bit."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self.name, self.most, self.running, self.hits = name, most, 0, 0
+
+
+class Door:
+    """Guards calls; one per worker."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        admission: Admission,
+        recorded: Callable[[RequestRecord], None],
+        failed: Callable[[str, str], None],
+        limit_hit: Callable[[str], None],
+        body_read_ms: int,
+    ) -> None:
+        self._clock, self._admission = clock, admission
+        self._recorded, self._failed, self._limit_hit = recorded, failed, limit_hit
+        self._body_read_s = body_read_ms / 1000
+
+    def guarded(
+        self,
+        role: Role,
+        call: Call,
+        *,
+        decoder: "msgspec.json.Decoder[Any] | None" = None,
+        limit: Limit | None = None,
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The aiohttp handler of a call. `decoder` reads the body (`None`: the call has none)."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            began = self._clock.loop_time()
+            if limit is not None:
+                if limit.running >= limit.most:
+                    limit.hits += 1
+                    self._limit_hit(limit.name)
+                    return self._refused(request, errors.OVERLOADED, began, None, 1)
+                limit.running += 1
+            try:
+                return await self._answer(request, role, call, decoder, began)
+            finally:
+                if limit is not None:
+                    limit.running -= 1
+
+        return answer
+
+    async def _answer(
+        self,
+        request: web.Request,
+        role: Role,
+        call: Call,
+        decoder: "msgspec.json.Decoder[Any] | None",
+        began: float,
+    ) -> web.StreamResponse:
+        key = self._admission.caller(request.headers.get("Authorization"), role)
+        if isinstance(key, Refusal):
+            return self._refused(request, key, began, None)
+        seller = None
+        if role == "seller":
+            admitted = self._admission.seller(key)
+            if isinstance(admitted, Refusal):
+                return self._refused(request, admitted, began, key)
+            seller = admitted
+            wait_s = self._admission.wait_s(seller)
+            if wait_s:
+                self._limit_hit("rate_per_s")
+                refusal = errors.rate_limited(wait_s)
+                return self._refused(request, refusal, began, key, int(wait_s) + 1)
+        try:
+            body = await self._body(request) if decoder is not None else b""
+            if isinstance(body, Refusal):
+                return self._refused(request, body, began, key)
+            message = decoder.decode(body) if decoder is not None else None
+        except msgspec.DecodeError as error:
+            return self._refused(request, errors.bad_json(error), began, key)
+        return await self._called(call, Asked(request, key, seller, message, body, began))
+
+    async def _called(self, call: Call, asked: Asked) -> web.StreamResponse:
+        """Make the call; what goes wrong inside is a bug, told by its kind and place alone, for an
+        exception's own text may carry a consumer's data."""
+        try:
+            return await call(asked)
+        except Refused as refused:
+            return self._refused(
+                asked.request, refused.refusal, asked.began, asked.key, refused.retry_after_s
+            )
+        except CommitsDown:
+            return self._refused(asked.request, errors.DATABASE_DOWN, asked.began, asked.key, 1)
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            place = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))
+            self._failed(type(error).__name__, place)
+            return self._refused(asked.request, errors.BUG, asked.began, asked.key)
+
+    async def _body(self, request: web.Request) -> bytes | Refusal:
+        """The body, within its size and its time."""
+        if "Content-Encoding" in request.headers:
+            return errors.ENCODED
+        try:
+            if request.content.is_eof():  # it came with the head: no timer needed
+                return await request.read()
+            async with asyncio.timeout(self._body_read_s):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            self._limit_hit("body_bytes_max")
+            return errors.TOO_LARGE
+        except TimeoutError:
+            self._limit_hit("body_read_ms")
+            return errors.TOO_SLOW
+
+    def _refused(
+        self,
+        request: web.Request,
+        refusal: Refusal,
+        began: float,
+        key: ApiKey | None,
+        retry_after_s: int | None = None,
+    ) -> web.Response:
+        resource = request.match_info.route.resource
+        self._recorded(
+            RequestRecord(
+                route=resource.canonical if resource else "",
+                status=refusal.status,
+                problem=errors.slug(refusal.title),
+                party_id=key.party_id if key else None,
+                took_ms=(self._clock.loop_time() - began) * 1000,
+            )
+        )
+        response = errors.problem_response(refusal, retry_after_s=retry_after_s)
+        if refusal in (errors.TOO_LARGE, errors.TOO_SLOW):
+            response.force_close()
+        return response
+
+
+class Refused(Exception):
+    """Raised by a call to answer with a refusal: the only exception a call means."""
+
+    def __init__(self, refusal: Refusal, retry_after_s: int | None = None) -> None:
+        super().__init__(refusal.title)
+        self.refusal, self.retry_after_s = refusal, retry_after_s
+
+
+def json_response(value: Any, *, status: int = 200) -> web.Response:
+    """A value as JSON."""
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type="application/json"
+    )

@@ -1,0 +1,132 @@
+"""The one error shape: RFC 9457 problem details, with `errors` naming each field, what is wrong
+with it and how to mend it. No value of a request is ever repeated in an error.
+
+This is the edge where exceptions become answers; a bug is logged by its type and place alone.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from exchange.core.fields import Problem
+from exchange.core.messages import Refusal
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing wrong: where, what, and how to mend it."""
+
+    field: str
+    message: str
+    hint: str
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that was not carried out. `type` is a stable slug of the kind of problem."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+def problem_response(refusal: Refusal, *, retry_after_s: int | None = None) -> web.Response:
+    """The refusal as an HTTP response."""
+    body = ProblemDetails(
+        type="/docs#problem-" + slug(refusal.title),
+        title=refusal.title,
+        status=refusal.status,
+        detail=refusal.detail,
+        errors=[
+            FieldError(field=one.field, message=one.message, hint=one.hint)
+            for one in refusal.problems
+        ],
+    )
+    response = web.Response(
+        body=msgspec.json.encode(body), status=refusal.status, content_type=MEDIA_TYPE
+    )
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def slug(title: str) -> str:
+    """A title as it stands in a link."""
+    return "-".join(title.lower().replace("_", " ").split())
+
+
+def bad_json(error: msgspec.DecodeError) -> Refusal:
+    """The refusal of a body that does not decode. msgspec's messages name the place and the type
+    expected, never the value."""
+    if isinstance(error, msgspec.ValidationError):
+        message, _, path = str(error).partition(" - at ")
+        field = path.strip("`").removeprefix("$.") or "body"
+        return _refused(
+            422, "Request not valid", "The body does not fit this call.", field, message
+        )
+    return _refused(
+        400, "Body is not JSON", "The body is not valid JSON.", "body", str(error).split(":")[0]
+    )
+
+
+def _refused(status: int, title: str, detail: str, field: str, message: str) -> Refusal:
+    problem = Problem(field=field, message=message, hint="see /docs for what this call takes")
+    return Refusal(status=status, title=title, detail=detail, problems=(problem,))
+
+
+TOO_LARGE = Refusal(
+    status=413, title="Body too large", detail="The body is larger than this exchange reads."
+)
+TOO_SLOW = Refusal(
+    status=408, title="Body too slow", detail="The body did not arrive in time; send it at once."
+)
+ENCODED = Refusal(
+    status=415,
+    title="Body is encoded",
+    detail="Send the body without Content-Encoding.",
+)
+OVERLOADED = Refusal(
+    status=503,
+    title="Overloaded",
+    detail="As many requests are under way as this exchange takes on; try again shortly.",
+)
+DATABASE_DOWN = Refusal(
+    status=503,
+    title="Database unavailable",
+    detail="The lead cannot be made durable now, so nothing was sent to any buyer; try again.",
+)
+BUG = Refusal(
+    status=500,
+    title="Internal error",
+    detail="The exchange failed on this request; the operator has been told.",
+)
+
+
+def rate_limited(wait_s: float) -> Refusal:
+    """The refusal of a seller that calls faster than agreed."""
+    return Refusal(
+        status=429,
+        title="Rate limit",
+        detail=f"More requests than agreed; the next is welcome in {wait_s:.2f} s.",
+    )
+
+
+def missing(field: str, message: str, hint: str, *, status: int = 400) -> Refusal:
+    """The refusal of a request that lacks something."""
+    problem = Problem(field=field, message=message, hint=hint)
+    return Refusal(status=status, title="Request not valid", detail=message, problems=(problem,))
+
+
+def not_found(what: str) -> Refusal:
+    """404: there is no such thing, or it is not the caller's."""
+    return Refusal(
+        status=404, title="Not found", detail=f"There is no such {what}, or it is not yours."
+    )
+
+
+def names(problems: Sequence[Problem]) -> str:
+    """The fields a refusal names, for a log line."""
+    return ",".join(problem.field for problem in problems)

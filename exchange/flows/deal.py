@@ -1,0 +1,161 @@
+"""A sale under way, as values: what is sold, each candidate's turn, and what the seller is told of
+it. Nothing here touches the world; `selling.py` does, and keeps its notes in a `Run`.
+"""
+
+from typing import Any
+
+from exchange.core.attempts import Ended, Opening, Selling
+from exchange.core.book import Book
+from exchange.core.messages import PostReply, SaleLine, Why
+from exchange.core.model import Candidate, Fact, Lead, Seller, Source, Value, Vertical
+from exchange.core.money import text_of
+from exchange.core.reasons import Delivery, Loss, Reason
+from exchange.core.records import PostRecord, PostStep
+
+
+class Deal(Fact, frozen=True, kw_only=True):
+    """A lead and everything that was fixed before its sale began.
+
+    `promised_micros` is the least payout that may be paid; `named`: consent names the companies, so
+    only these candidates may ever see the lead. `opening` is written with the first commit (`None`
+    when the lead is already durable). `deadline` is loop time.
+    """
+
+    lead: Lead
+    fields: dict[str, Value]
+    seller: Seller
+    source: Source
+    vertical: Vertical
+    candidates: tuple[Candidate, ...]
+    promised_micros: int
+    selling: Selling
+    opening: Opening | None
+    began: float
+    deadline: float
+    direct: bool
+    test: bool
+
+    def __repr__(self) -> str:
+        return f"Deal({self.lead.lead_id})"
+
+
+class Sold(Fact, frozen=True, kw_only=True):
+    """How the sale of a lead ended. `reply` is `None` when another request already had this key or
+    lead: its stored answer is the answer."""
+
+    record: PostRecord
+    reply: PostReply | None
+
+
+class Run:
+    """The state of one sale while it runs."""
+
+    def __init__(self, deal: Deal) -> None:
+        self.deal = deal
+        self.selling = deal.selling
+        self.opening = deal.opening
+        self.before: Ended | None = None
+        self.steps: list[PostStep] = []
+        self.winner: Ended | None = None
+        self.redirect_url: str | None = None
+        self.releases = 0
+        self.is_doubtful = False
+        self.is_taken = False
+        self.committed_ms = 0.0
+        self.delivered_ms = 0.0
+        self.reserved_ms = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Sold, in doubt, or somebody else's."""
+        return self.winner is not None or self.is_doubtful or self.is_taken
+
+    def step(self, candidate: Candidate, loss: Loss, **more: Any) -> None:
+        """Remember one candidate's turn."""
+        self.steps.append(
+            PostStep(
+                contract_id=candidate.contract_id,
+                buyer_id=candidate.buyer_id,
+                rank=candidate.rank,
+                price_micros=candidate.price_micros,
+                payout_micros=candidate.payout_micros,
+                loss=int(loss),
+                **more,
+            )
+        )
+
+
+LOSS_OF = {
+    Delivery.ACCEPTED: Loss.WON,
+    Delivery.REJECTED: Loss.POST_REJECTED,
+    Delivery.NOT_SENT: Loss.POST_NOT_SENT,
+    Delivery.UNKNOWN: Loss.IN_DOUBT,
+}
+
+
+def unsold_reason(run: Run) -> Reason:
+    """What the seller is told when nobody bought."""
+    if run.is_doubtful:
+        return Reason.IN_DOUBT
+    if any(step.loss == Loss.BELOW_PROMISE for step in run.steps):
+        return Reason.PROMISE_UNMET
+    return Reason.NOBODY_BOUGHT
+
+
+def reply_of(run: Run, book: Book) -> PostReply:
+    """What the seller is told."""
+    deal, winner = run.deal, run.winner
+    currency = deal.vertical.terms.currency
+    if winner is None:
+        reason = unsold_reason(run)
+        return PostReply(
+            lead_id=deal.lead.lead_id,
+            status="pending" if run.is_doubtful else "unsold",
+            currency=currency,
+            reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+        )
+    buyer = book.buyers[winner.attempt.buyer_id]
+    payout = text_of(winner.attempt.payout_micros)
+    return PostReply(
+        lead_id=deal.lead.lead_id,
+        status="test" if deal.test else "sold",
+        currency=currency,
+        payout=payout,
+        sales=[
+            SaleLine(
+                sale_id=winner.attempt.attempt_id,
+                payout=payout,
+                buyer=buyer.terms.name or buyer.key,
+                redirect_url=run.redirect_url,
+            )
+        ],
+        redirect_url=run.redirect_url,
+    )
+
+
+def record_of(run: Run, book: Book, *, now: float, worker: str) -> PostRecord:
+    """What everything else is told. `now` is loop time."""
+    deal, winner = run.deal, run.winner
+    attempt = winner.attempt if winner else None
+    reply = reply_of(run, book)
+    return PostRecord(
+        lead_id=deal.lead.lead_id,
+        seller_id=deal.seller.id,
+        source_id=deal.source.id,
+        vertical_id=deal.vertical.id,
+        direct=deal.direct,
+        status=reply.status,
+        reason=reply.reason.code if reply.reason else None,
+        price_micros=attempt.price_micros if attempt else 0,
+        payout_micros=attempt.payout_micros if attempt else 0,
+        fee_micros=attempt.fee_micros if attempt else 0,
+        currency=deal.vertical.terms.currency,
+        steps=tuple(run.steps),
+        replayed=run.is_taken,
+        took_ms=(now - deal.began) * 1000,
+        committed_ms=run.committed_ms,
+        delivered_ms=run.delivered_ms,
+        reserved_ms=run.reserved_ms,
+        worker=worker,
+        test=deal.test,
+    )

@@ -1,0 +1,152 @@
+"""How a lead is opened: the rows of its first commit, and its custody chain so far.
+
+Here, and nowhere else on the way in, a consumer's data is turned into what may be kept: salted
+commitments for the chain, keyed hashes for duplicates, and a sealed document for everything.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from exchange.core.attempts import Opening
+from exchange.core.custody import Chain, commitment, invited_body, offered_body, received_body
+from exchange.core.model import Fact, Lead, Offer, Personal, Value, Vertical
+from exchange.core.records import IdemRow, LeadPrivateRow, LeadRow, PersonKeyRow, PrivateDoc
+from exchange.effects.clock import Clock
+from exchange.effects.vault import Vault
+
+PERSON_KINDS = {"us_phone": "phone", "email": "email"}
+"""Field types that identify a consumer, and the kind their keyed hash is filed under."""
+
+
+class Body(Fact, frozen=True, kw_only=True):
+    """A full record after decoding. `fields` may be personal: never shown."""
+
+    fields: dict[str, Value]
+    consent: dict[str, Any]
+    chain: Sequence[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"<body of {len(self.fields)} fields>"
+
+
+class Openings:
+    """Makes opening rows with the vault's keys."""
+
+    def __init__(self, *, clock: Clock, vault: Vault, boot_id: str) -> None:
+        self._clock, self._vault, self._boot_id = clock, vault, boot_id
+
+    def opening(
+        self,
+        offer: Offer,
+        body: Body,
+        vertical: Vertical,
+        key: str,
+        fingerprint: str,
+        *,
+        state: str,
+        promised_micros: int,
+        direct: bool,
+    ) -> tuple[Opening, Chain]:
+        """The rows that open a lead, and its chain so far: received (with salted commitments
+        instead of values), and for a post also who was invited and what was offered."""
+        plain = _plain(body)
+        salts = {name: self._vault.salt() for name in plain}
+        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
+        now = self._clock.now()
+        chain = Chain.begin(offer.ping_id).append(
+            "received", now, received_body(offer, commitments, direct=direct)
+        )
+        if not direct:
+            chain = chain.append("invited", now, invited_body(offer))
+            chain = chain.append("offered", now, offered_body(offer))
+        lead = LeadRow(
+            lead_id=offer.ping_id,
+            seller_id=offer.seller_id,
+            source_id=offer.source_id,
+            sub_id=offer.sub_id,
+            vertical_id=offer.vertical_id,
+            external_id=offer.external_id,
+            state=state,
+            mode="exclusive",
+            max_sales=1,
+            direct=direct,
+            promised_payout_micros=offer.payout_micros,
+            min_payout_micros=promised_micros,
+            floor_micros=offer.floor_micros,
+            currency=offer.currency,
+            consent_kind=vertical.terms.consent,
+            custody_seq=chain.seq,
+            custody_head=chain.head,
+            book_version=offer.book_version,
+            mask_id=offer.mask_id,
+            offer=dict(msgspec.to_builtins(offer)),
+            boot_id=self._boot_id,
+            test=offer.test,
+            received_at=now,
+        )
+        doc = PrivateDoc(
+            lead=plain,
+            consent=body.consent,
+            chain=list(body.chain),
+            salts={name: salt.hex() for name, salt in salts.items()},
+        )
+        sealed = self._vault.seal(offer.ping_id, msgspec.json.encode(doc))
+        opening = Opening(
+            lead=lead,
+            idem=IdemRow(
+                seller_id=offer.seller_id,
+                key=key,
+                fingerprint="\\x" + fingerprint,
+                lead_id=offer.ping_id,
+            ),
+            private=LeadPrivateRow(
+                lead_id=offer.ping_id,
+                key_epoch=sealed.key_epoch,
+                wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
+                sealed="\\x" + sealed.sealed.hex(),
+            ),
+            persons=self.persons(body, vertical, offer.ping_id),
+        )
+        return opening, chain
+
+    def persons(
+        self,
+        body: Body,
+        vertical: Vertical,
+        lead_id: str,
+        only: Sequence[str] | None = None,
+    ) -> tuple[PersonKeyRow, ...]:
+        rows = []
+        for name, terms in vertical.terms.fields.items():
+            kind = PERSON_KINDS.get(terms.type)
+            value = body.fields.get(name)
+            if kind is None or value is None or (only is not None and name not in only):
+                continue
+            epoch, hmac = self._vault.person(kind, str(value))
+            rows.append(
+                PersonKeyRow(
+                    lead_id=lead_id,
+                    vertical_id=vertical.id,
+                    kind=kind,
+                    pepper_epoch=epoch,
+                    hmac="\\x" + hmac,
+                )
+            )
+        return tuple(rows)
+
+
+def _plain(body: Body) -> dict[str, Any]:
+    """The record in JSON form, dates as ISO text."""
+    return dict(msgspec.to_builtins(body.fields))
+
+
+def lead_of(lead_id: str, body: Body) -> Lead:
+    """The full record as a dialect may send it to the one buyer that won."""
+    return Lead(
+        lead_id=lead_id,
+        fields=Personal(_plain(body)),
+        consent=Personal(body.consent),
+        chain=tuple(body.chain),
+    )
