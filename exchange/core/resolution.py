@@ -1,9 +1,9 @@
 """How a post that its worker did not finish is finished: pure builders from what the database holds
 of a lead to the one commit that ends it, and what the seller is told.
 
-`Case` is an attempt whose outcome is open, `Orphan` a lead whose worker died with nothing under way.
-Both are built into commits by `attempts.py`, so a sale found later is booked exactly like one found
-at once: the same transfers, custody events and reply.
+`Case` is an attempt whose outcome is open, `LeadNow` a lead as it stands. Both are built into commits
+by `attempts.py`, so a sale found later is booked exactly like one found at once: the same
+transfers, custody events and reply.
 """
 
 from datetime import datetime
@@ -67,8 +67,8 @@ class LeadNow(Fact, frozen=True, kw_only=True):
 
 
 class Case(Fact, frozen=True, kw_only=True):
-    """An attempt whose outcome is open (`posting` or `unknown`), with its lead. `since`: when it came
-    in doubt, or was begun."""
+    """An attempt with its lead; its outcome is open while `state` is `posting` or `unknown`.
+    `since`: when it came in doubt, or was begun."""
 
     attempt: AttemptRow
     state: str
@@ -126,8 +126,8 @@ def ending(case: Case, finding: Finding, *, at: datetime, told: Told) -> CommitU
 
 
 def interrupted(lead: LeadNow, *, at: datetime, outbox_id: str | None) -> CommitUnit:
-    """A lead whose worker died between two buyers: unsold, for nobody holds it any more (or sold, if
-    it was shared and someone had bought it)."""
+    """A lead whose worker died between two buyers: unsold, for nobody holds it any more (or sold,
+    if it was shared and someone had bought it)."""
     state: Literal["sold", "unsold"] = "sold" if lead.sold else "unsold"
     reply = _as_json(
         PostReply(

@@ -1,5 +1,5 @@
-"""What Postgres holds of posts that nobody finished: reads, and the one write that says when to look
-again. Ends are written by the commit writer alone.
+"""What Postgres holds of posts that nobody finished: reads, and the one write that says when to
+look again. Ends are written by the commit writer alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ import msgspec
 
 from exchange.core.model import Fact
 from exchange.core.records import AttemptRow
-from exchange.core.resolution import Case, LeadNow, Sold
+from exchange.core.resolution import Case, LeadNow
 from exchange.effects.sql import queries
 
 

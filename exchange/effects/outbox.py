@@ -1,4 +1,4 @@
-"""The outbox table: what is owed to parties after a commit, until they have it or it is given up."""
+"""The outbox table: what is owed to parties after a commit, until they have it or it is dead."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,8 +1,8 @@
-"""Ending doubts: one place that writes how an unfinished post came out, whoever found out: reconcile,
-the buyer's callback, or a person.
+"""Ending doubts: one place that writes how an unfinished post came out, whoever found out:
+reconcile, the buyer's callback, or a person.
 
-Every end is one commit, gated by compare-and-set on the attempt's state, so two that find out at the
-same time do no harm: one writes, the other is told so. Valkey hears of it afterwards.
+Every end is one commit, gated by compare-and-set on the attempt's state, so two that find out at
+the same time do no harm: one writes, the other is told so. Valkey hears of it afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -138,8 +138,8 @@ class Resolving:
         buyer_ref: str | None = None,
         buyer_reason: str | None = None,
     ) -> Resolved:
-        """Ends the doubt about one attempt. `by` is `callback` or who says so; `buyer_id` narrows to
-        that buyer's attempts, so that a buyer cannot speak for another. Raises `CommitsDown`."""
+        """Ends the doubt about one attempt. `by` is `callback` or who says so; `buyer_id` narrows
+        to that buyer's attempts: a buyer cannot speak for another. Raises `CommitsDown`."""
         case = await self._case(attempt_id, buyer_id)
         if case is None:
             return Resolved(kind="no_such")

@@ -1,9 +1,9 @@
 """Asking a buyer again about a post it never clearly answered.
 
-*Inquire* is a GET of its status address, keyed by our attempt id: nothing personal leaves. *Re-post*
-opens the sealed record and sends it once more to the same buyer, under the same key and signature
-id, so that a buyer that has it already answers as before or says `duplicate`; it is done only where
-the contract allows it.
+*Inquire* is a GET of its status address, keyed by our attempt id: nothing personal leaves.
+*Re-post* opens the sealed record and sends it once more to the same buyer, under the same key and
+signature id, so that a buyer that has it already answers as before or says `duplicate`; it is done
+only where the contract allows it.
 """
 
 from collections.abc import Callable

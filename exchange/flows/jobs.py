@@ -35,8 +35,8 @@ class Partitioned(Protocol):
 
 
 def partitions(database: Partitioned, clock: Clock, *, days_ahead: int) -> Callable[..., Any]:
-    """The job that keeps `days_ahead` days of partitions (yesterday's too: a lead minted just before
-    midnight commits just after); answers how many it made."""
+    """The job that keeps `days_ahead` days of partitions (yesterday's too: a lead minted just
+    before midnight commits just after); answers how many it made."""
 
     async def turn(_lease: Lease) -> int:
         today: date = clock.now().date()
@@ -59,8 +59,7 @@ async def run(
     stop: asyncio.Event,
     say: Say,
 ) -> None:
-    """Runs until `stop` is set; the rounds under way are finished, the leases given up. The boot is
-    registered by the caller's `beating` as well as here: a process that runs jobs is alive."""
+    """Runs until `stop` is set; the rounds under way are finished, the leases given up."""
     async with asyncio.TaskGroup() as group:
         heart = group.create_task(
             beating(boots, boot_id, "jobs", every_s=beat_every_s, stop=stop, say=say)
@@ -73,7 +72,8 @@ async def beating(
     boots: Boots, boot_id: str, kind: str, *, every_s: float, stop: asyncio.Event, say: Say
 ) -> None:
     """Registers this process and beats until `stop` is set; then it leaves in good order, so that
-    nobody waits for it to be missed. Every process of the exchange runs this."""
+    nobody waits for it to be missed. Every process of the exchange runs this, and stops it only
+    when it has drained: what a boot that left has open is taken up by reconcile at once."""
     is_known = False
     while not stop.is_set():
         try:

@@ -26,8 +26,8 @@ RETRY_AFTER: Final = tuple(
     timedelta(seconds=seconds)
     for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 )
-"""Waits between tries: the schedule the Standard Webhooks specification recommends, about three days
-in all. After the last the notice is dead, and the seller learns the outcome by GET."""
+"""Waits between tries: the schedule the Standard Webhooks specification recommends, about three
+days in all. After the last the notice is dead, and the seller learns the outcome by GET."""
 GONE: Final = 410
 """The receiver says it wants no more of these."""
 
