@@ -102,10 +102,9 @@ class Log:
         """A structlog logger for the few events of the process itself (start, stop, a job's
         failure). `log.events(part="jobs").error("reconcile_failed", exc_info=error)`."""
         logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-            _Sink(self),
+            _Sink(),
             processors=[structlog.processors.add_log_level, _without_message, self._to_line],
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            cache_logger_on_first_use=True,
             **always,
         )
         return logger
@@ -164,9 +163,6 @@ class Log:
 class _Sink:
     """What structlog wraps. Nothing arrives: `_to_line` has queued the line by then."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
     def msg(self, *_: Any) -> None: ...
 
     debug = info = warning = error = critical = msg
@@ -175,14 +171,15 @@ class _Sink:
 class _Bridge(logging.Handler):
     def __init__(self, log: Log) -> None:
         super().__init__(level=logging.WARNING)
-        self._log = log
+        self._events = log.events()
 
     def emit(self, record: logging.LogRecord) -> None:
         """The arguments stay behind: a parser's complaint quotes the bytes it complains about."""
         kind = record.exc_info[0] if record.exc_info else None
         wording = record.msg if isinstance(record.msg, str) and record.args else ""
-        self._log.events(logger=record.name).warning(
+        self._events.warning(
             "library_warning",
+            library=record.name,
             library_level=record.levelname.lower(),
             wording=wording[:TEXT_MAX],
             exception=kind.__qualname__ if kind else None,
