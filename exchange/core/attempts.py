@@ -12,6 +12,7 @@ like one found at once. `Selling` is the thread through the commits of one lead:
 and state.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from exchange.core.records import (
     LeadRow,
     OutboxRow,
     PersonKeyRow,
+    PostStep,
 )
 
 STATE_OF: dict[Delivery, str] = {
@@ -155,8 +157,10 @@ def ended(
     last: Ended | None = None,
     opening: Opening | None = None,
     outbox: tuple[OutboxRow, ...] = (),
+    steps: Sequence[PostStep] = (),
 ) -> tuple[CommitUnit, Selling]:
     """RESULT: the last attempt's end and the lead's state with it. A sale carries its transfers.
+    `steps`, each candidate's turn, are kept in an event of the lead's own, for `explain`.
 
     `reply` is what a retry of the key is told; `None` leaves the key running. `opening` closes a
     lead that was never released: its rows are written with its end.
@@ -172,7 +176,10 @@ def ended(
         lead=lead,
         lead_move=None if opening else _lead_move(selling, lead_state, chain),
         attempt_moves=(_move(last),) if last else (),
-        events=(_event(last),) if last else (),
+        events=(
+            *((_event(last),) if last else ()),
+            *((_lead_event(selling, lead_state, at, steps),) if steps else ()),
+        ),
         custody=chain.rows,
         transfers=_transfers(last) if last and last.new == "sold" else (),
         outbox=outbox,
@@ -228,6 +235,19 @@ def _event(last: Ended) -> AttemptEventRow:
             )
             if value is not None
         },
+    )
+
+
+def _lead_event(
+    selling: Selling, state: str, at: datetime, steps: Sequence[PostStep]
+) -> AttemptEventRow:
+    """The end of a lead's post, under the lead's own id: `[contract_id, loss]` of each turn."""
+    return AttemptEventRow(
+        attempt_id=selling.lead_id,
+        lead_id=selling.lead_id,
+        state=state,
+        at=at,
+        detail={"steps": [[step.contract_id, step.loss] for step in steps]},
     )
 
 

@@ -1,7 +1,7 @@
 """How a post that its worker did not finish is finished: pure builders from what the database holds
 of a lead to the one commit that ends it, and what the seller is told.
 
-`Case` is an attempt whose outcome is open, `LeadNow` a lead as it stands. Both are built into commits
+`Case` is an attempt whose outcome is open, `LeadNow` a lead as it stands. Both become commits
 by `attempts.py`, so a sale found later is booked exactly like one found at once: the same
 transfers, custody events and reply.
 """
