@@ -36,6 +36,11 @@ TEXT_MAX: Final = 200
 """A word of ours or an error's place is shorter; what is longer is cut."""
 
 
+_ANSWER: Final[dict[int | None, str]] = {None: "bid", **{int(m): m.label for m in NonBid}}
+_REASON: Final[dict[int | None, str | None]] = {None: None, **{int(m): m.label for m in Reason}}
+_FORM: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+
+
 class Clock(Protocol):
     """What the log needs of the clock."""
 
@@ -131,7 +136,7 @@ class Log:
     def _put(self, event: str, fields: Mapping[str, Any]) -> None:
         head = {"at_ms": self._clock.now_ms(), "event": event, "worker": self._worker}
         line = {**head, **fields}
-        self._queue(orjson.dumps(line, default=_kind, option=orjson.OPT_APPEND_NEWLINE))
+        self._queue(orjson.dumps(line, default=_kind, option=_FORM))
 
     def _queue(self, line: bytes) -> None:
         with self._changed:
@@ -202,15 +207,10 @@ def _ping_line(record: PingRecord) -> dict[str, Any]:
         "tmax_ms": ping.tmax_ms,
         "gated": len(ping.gated),
         "outcome": record.outcome,
-        "reason": _label(Reason, record.reason),
+        "reason": _REASON[record.reason],
         "payout_micros": record.payout_micros,
         "eligible": record.eligible,
-        "answers": {
-            str(answer.contract_id): "bid"
-            if answer.non_bid is None
-            else _label(NonBid, answer.non_bid)
-            for answer in record.answers
-        },
+        "answers": {answer.contract_id: _ANSWER[answer.non_bid] for answer in record.answers},
         "winner": record.ranking[0].contract_id if record.ranking else None,
         "book_version": record.book_version,
         "took_ms": round(record.took_ms, 3),
@@ -229,7 +229,7 @@ def _post_line(record: PostRecord) -> dict[str, Any]:
         "direct": record.direct,
         "test": record.test,
         "status": record.status,
-        "reason": _label(Reason, record.reason),
+        "reason": _REASON[record.reason],
         "replayed": record.replayed,
         "price_micros": record.price_micros,
         "payout_micros": record.payout_micros,
@@ -253,10 +253,6 @@ def _step(step: PostStep) -> dict[str, Any]:
         "delivery": None if step.delivery is None else Delivery(step.delivery).name.lower(),
         "took_ms": round(step.took_ms, 3),
     }
-
-
-def _label(kind: type[Reason] | type[NonBid], code: int | None) -> str | None:
-    return None if code is None else kind(code).label
 
 
 def _kind(value: object) -> str:

@@ -48,6 +48,13 @@ __all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics"]
 LAG_EVERY_S: Final = 0.1
 """How often the event loop's lag is taken; ten turns make one write of the slot's file."""
 
+_NON_BID: Final[dict[int | None, str]] = {None: "bid"} | {
+    int(member): member.label for member in NonBid
+}
+_REASON: Final[dict[int | None, str]] = {None: ""} | {
+    int(member): member.label for member in Reason
+}
+
 Reading = Mapping[Labels, float]
 
 
@@ -104,7 +111,7 @@ class Metrics:
         self._add("exchange_answers_total", self._by_buyer(answers))
         self._add(
             "exchange_contracts_not_asked_total",
-            {(NonBid(code).label,): count for code, count in not_asked.items()},
+            {(_ANSWER[code],): count for code, count in not_asked.items()},
         )
         late = sum(record.late_ms > 0 for record in records)
         self._add("exchange_pings_late_total", {(): late} if late else {})
@@ -119,7 +126,7 @@ class Metrics:
             self._vertical(record.vertical_id),
             "direct" if record.direct else "two_step",
             record.status,
-            "" if record.reason is None else Reason(record.reason).label,
+            _REASON[record.reason],
         )
         self._add("exchange_posts_total", {labels: 1})
         self._observe("exchange_post_seconds", (record.status,), [record.took_ms / 1e3])
@@ -225,13 +232,12 @@ class Metrics:
             self._vertical(record.ping.vertical_id),
             "direct" if record.ping.direct else "two_step",
             record.outcome,
-            "" if record.reason is None else Reason(record.reason).label,
+            _REASON[record.reason],
         )
 
     def _by_buyer(self, answers: Counter[tuple[int, int | None]]) -> dict[Labels, int]:
         return {
-            (self._party(buyer), "bid" if code is None else NonBid(code).label): count
-            for (buyer, code), count in answers.items()
+            (self._party(buyer), _ANSWER[code]): count for (buyer, code), count in answers.items()
         }
 
     def _observe_answers(self, answers: Iterable[ContractAnswer]) -> None:

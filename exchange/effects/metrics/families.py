@@ -12,6 +12,8 @@ Labels = tuple[str, ...]
 """The values of a family's labels, in the family's order."""
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BUYER = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Coarser: these come once per buyer."""
 _ADDED = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Finer around what speed is promised: 1 ms at the median, 5 ms at p99, and 10 ms for a sale."""
 _SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
@@ -42,7 +44,7 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", "How invitations ended: a bid or a non-bid code.", ("buyer", "answer")
     ),
     "exchange_answer_seconds": Family(
-        "histogram", "From asking a buyer to its answer or the end.", ("buyer",), _LATENCY
+        "histogram", "From asking a buyer to its answer or the end.", ("buyer",), _BUYER
     ),
     "exchange_contracts_not_asked_total": Family(
         "counter", "Contracts not invited to a ping, by reason.", ("reason",)
