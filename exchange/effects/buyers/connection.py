@@ -1,0 +1,317 @@
+"""One connection to a buyer: a request written, one answer parsed, and again.
+
+Everything a buyer can do to us on a connection ends here as a value: too much, not HTTP, closed
+halfway, more than was asked for. Bytes are counted as they come, so no answer costs more memory
+than the limits.
+
+```
+            ask()                     answer complete ► ready(self)
+   idle ─────────────► outstanding ──┬───────────────────────────────► idle
+                          │          └ fault, or the connection lost ► closed
+                          │ let_go()                                     ▲
+                          ▼          answer complete: counted, dropped   │
+                       draining ─────────────────────────► idle          │ longer than the limit
+                          └──────────────────────────────────────────────┘
+```
+"""
+
+import asyncio
+from typing import Final, Protocol, cast
+
+import httptools
+
+from exchange.core.wire import HttpReply, NoReply, NoReplyKind
+from exchange.effects.buyers.asking import Asking
+
+CHUNK_OVERHEAD: Final = 8
+"""An answer may take this many times its size on the wire: a chunk of one byte costs six."""
+
+
+class Owner(Protocol):
+    """The endpoint a connection belongs to."""
+
+    reply_bytes_max: int
+    head_bytes_max: int
+
+    def opened(self, connection: "Connection") -> None:
+        """The connection exists."""
+
+    def ready(self, connection: "Connection") -> None:
+        """The connection is free for the next request."""
+
+    def answered(self) -> None:
+        """A request in time was answered."""
+
+    def drained(self, *, was_late: bool) -> None:
+        """A request that nobody waits for any more was answered."""
+
+    def given_up(self, connection: "Connection", asking: Asking, *, timed_out: bool) -> None:
+        """A request was let go before it was answered; the connection is draining."""
+
+    def failed(self, *, counts: bool) -> None:
+        """The request under way failed; `counts`: it says something about the buyer's health."""
+
+    def gone(self, connection: "Connection") -> None:
+        """The connection is closed."""
+
+    def again(self, asking: Asking, index: int, request: bytes) -> bool:
+        """Ask a harmless question once more on a fresh connection; false when there is no time."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection and its parser. Not made for pipelining: one request at a time."""
+
+    __slots__ = (
+        "_chunks",
+        "_content_type",
+        "_extra",
+        "_fault",
+        "_framed",
+        "_head_bytes",
+        "_head_done",
+        "_is_whole",
+        "_keep_alive",
+        "_lost",
+        "_owner",
+        "_parser",
+        "_received",
+        "_request",
+        "_size",
+        "_status",
+        "_transport",
+        "_wire_bytes_max",
+        "asking",
+        "born",
+        "free_since",
+        "index",
+        "is_closed",
+        "is_outstanding",
+        "let_go_at",
+        "uses",
+        "was_late",
+    )
+    sent = True
+
+    def __init__(self, owner: Owner, *, now: float) -> None:
+        self._owner = owner
+        self._wire_bytes_max = owner.head_bytes_max + CHUNK_OVERHEAD * owner.reply_bytes_max
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpResponseParser(self)
+        self._chunks: list[bytes] = []
+        self.asking: Asking | None = None
+        self.index = 0
+        self._request: bytes | None = None
+        self.uses = 0
+        self.born = self.free_since = now
+        self.let_go_at = 0.0
+        self.is_outstanding = self.is_closed = self.was_late = False
+        self._lost: asyncio.Future[None] | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._chunks.clear()
+        self._received = self._size = self._head_bytes = 0
+        self._status = 0
+        self._content_type = b""
+        self._head_done = self._framed = self._is_whole = False
+        self._keep_alive = self._extra = False
+        self._fault: NoReply | None = None
+
+    # --- our side ---------------------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Nobody has closed it, as far as we know."""
+        return not self.is_closed and not self._transport.is_closing()
+
+    @property
+    def is_draining(self) -> bool:
+        """An answer that nobody waits for is still to come."""
+        return self.is_outstanding and self.asking is None
+
+    def ask(self, asking: Asking, index: int, request: bytes) -> None:
+        """Write a request. From here on the call counts as sent."""
+        self.asking, self.index = asking, index
+        asking.held[index] = self
+        self._request = request if asking.repeatable else None
+        self.uses += 1
+        self.is_outstanding = True
+        self._transport.write(request)
+
+    def let_go(self, *, timed_out: bool) -> None:
+        """Nobody waits for the answer any more: read it and drop it, then be free."""
+        asking, self.asking = self.asking, None
+        self._request = None
+        self._chunks.clear()
+        self.was_late = timed_out
+        if asking is not None:
+            self._owner.given_up(self, asking, timed_out=timed_out)
+
+    def close(self) -> None:
+        """Drop the connection at once; a request under way fails."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._transport.abort()
+
+    def lost(self) -> asyncio.Future[None]:
+        """Done when the transport has let the connection go; asked once, of an open connection."""
+        self._lost = asyncio.get_running_loop().create_future()
+        return self._lost
+
+    # --- the transport's side ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came. Bytes nobody asked for close the connection: what follows could be taken
+        for the next answer."""
+        if not self.is_outstanding or self.is_closed:
+            self.close()
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._extra = True
+            if not self._is_whole and self._fault is None:
+                self._fault = _unreadable(str(error))
+        if self._fault is None and not self._is_whole:
+            self._fault = self._outgrown()
+        if self._fault is not None:
+            self._fail(self._fault)
+        elif self._is_whole:
+            self._complete(reusable=self._keep_alive and not self._extra)
+
+    def eof_received(self) -> bool:
+        """The buyer has closed its side; the transport closes ours."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """An answer without a length ends here; any other request under way is lost."""
+        self.is_closed = True
+        if self.is_outstanding:
+            if self._head_done and not self._framed and exc is None:
+                self._complete(reusable=False)
+            else:
+                self._cut_off()
+        self._owner.gone(self)
+        if self._lost is not None:
+            self._lost.set_result(None)
+
+    # --- the parser's side ------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._is_whole:
+            self._extra = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_whole or self._head_done:
+            return
+        self._head_bytes += len(name) + len(value) + 4
+        length = len(name)
+        if length == 12 and name.lower() == b"content-type":
+            self._content_type = value
+        elif length == 14 and name.lower() == b"content-length":
+            self._framed = True
+        elif length == 17 and name.lower() == b"transfer-encoding":
+            self._framed = b"chunked" in value.lower()
+
+    def on_headers_complete(self) -> None:
+        if not self._is_whole:
+            self._head_done = True
+            self._status = self._parser.get_status_code()
+            if self._head_bytes > self._owner.head_bytes_max:
+                self._fault = _unreadable("the head is larger than the limit")
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_whole:
+            return
+        self._size += len(body)
+        if self._size > self._owner.reply_bytes_max:
+            self._fault = _TOO_LARGE
+        elif self.asking is not None:
+            self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._is_whole:
+            return
+        if 100 <= self._status <= 199 and self._status != 101:
+            self._head_done = self._framed = False  # the real answer is still to come
+            return
+        self._is_whole = True
+        self._keep_alive = self._parser.should_keep_alive()  # forgotten once this returns
+        if self._status < 200:
+            self._fault = _unreadable(f"status {self._status}")
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    def _outgrown(self) -> NoReply | None:
+        """What the bytes so far, framing included, are too many for."""
+        if not self._head_done:
+            if self._received > self._owner.head_bytes_max:
+                return _unreadable("the head is larger than the limit")
+        elif self._received > self._wire_bytes_max:
+            return _TOO_LARGE
+        return None
+
+    def _complete(self, *, reusable: bool) -> None:
+        asking, index, owner = self.asking, self.index, self._owner
+        reply = None if asking is None else self._reply()
+        was_late, self.was_late = self.was_late, False
+        self._idle()
+        if reply is None:
+            owner.drained(was_late=was_late)
+        else:
+            owner.answered()
+        if reusable:
+            owner.ready(self)
+        else:
+            self.close()
+        if asking is not None and reply is not None:
+            asking.settle(index, reply)
+
+    def _reply(self) -> HttpReply | NoReply:
+        status = self._status
+        if 300 <= status <= 399:
+            return NoReply(kind=NoReplyKind.REDIRECT, sent=True, detail=f"status {status}")
+        return HttpReply(
+            status=status,
+            content_type=self._content_type.decode("latin-1"),
+            body=b"".join(self._chunks),
+        )
+
+    def _fail(self, answer: NoReply) -> None:
+        asking, index = self.asking, self.index
+        self._idle()
+        self.close()
+        self._owner.failed(counts=False)
+        if asking is not None:
+            asking.settle(index, answer)
+
+    def _cut_off(self) -> None:
+        """Lost under a request. A connection that had served before and died without one byte was
+        most likely closed before our request reached the buyer."""
+        asking, index, request = self.asking, self.index, self._request
+        half_dead = self.uses > 1 and self._received == 0
+        detail = f"closed after {self._received} bytes"
+        self._idle()
+        self._owner.failed(counts=asking is not None and not half_dead)
+        if asking is None:
+            return
+        if half_dead and request is not None and self._owner.again(asking, index, request):
+            return
+        asking.settle(index, NoReply(kind=NoReplyKind.RESET, sent=True, detail=detail))
+
+    def _idle(self) -> None:
+        self.is_outstanding = False
+        self.asking = self._request = None
+        self._clear()
+
+
+_TOO_LARGE: Final = NoReply(kind=NoReplyKind.TOO_LARGE, sent=True)
+
+
+def _unreadable(detail: str) -> NoReply:
+    return NoReply(kind=NoReplyKind.UNREADABLE, sent=True, detail=detail)
