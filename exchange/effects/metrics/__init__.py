@@ -48,12 +48,8 @@ __all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics"]
 LAG_EVERY_S: Final = 0.1
 """How often the event loop's lag is taken; ten turns make one write of the slot's file."""
 
-_NON_BID: Final[dict[int | None, str]] = {None: "bid"} | {
-    int(member): member.label for member in NonBid
-}
-_REASON: Final[dict[int | None, str]] = {None: ""} | {
-    int(member): member.label for member in Reason
-}
+_ANSWER: Final[dict[int | None, str]] = {None: "bid", **{int(m): m.label for m in NonBid}}
+_REASON: Final[dict[int | None, str]] = {None: "", **{int(m): m.label for m in Reason}}
 
 Reading = Mapping[Labels, float]
 
