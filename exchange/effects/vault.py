@@ -12,7 +12,8 @@ lead has a wrapping key of its own as well: one key never meets enough random no
 The lead's id and the key's epoch are authenticated, so a sealed record opens only where it belongs.
 
 Keys have epochs (ints, from 1; the table `key_epoch` says since when and whether retired). The file
-holds one master key a line, `<epoch> <64 hex digits>`; the highest epoch seals, all of them open.
+holds one master key a line, `<epoch> <64 hex digits>`; the highest epoch seals, all of them open. The
+lowest also makes the keyed hashes: they must stay comparable, so its line is never taken out.
 
 Exceptions: `VaultError` ─┬─ `NoKey` (the file is missing, unreadable or not a key file)
                           └─ `BadSeal` (wrong key, wrong place, or a byte was changed)
@@ -68,7 +69,6 @@ class Vault:
             raise NoKey("a master key has 32 bytes and an epoch from 1")
         self._wrapping = {epoch: _derived(key, "wrap") for epoch, key in masters.items()}
         self._epoch = max(masters)
-        # Hashes must stay comparable when the sealing key is rotated: they hang on the first epoch.
         root = masters[min(masters)]
         self._pseudonyms = _derived(root, "pseudonym")
         self._fingerprints = _derived(root, "fingerprint")
@@ -172,7 +172,7 @@ class Vault:
 
 
 def _derived(master: bytes, label: str) -> bytes:
-    """A key for one purpose: HKDF's second half (RFC 5869), for the master key is random already."""
+    """A key for one purpose: HKDF-Expand (RFC 5869), for the master key is random already."""
     return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=f"ex/v1\0{label}".encode()).derive(
         master
     )
