@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from exchange.core import indexing
 from exchange.core.criteria import BadCriterion
 from exchange.core.fields import Schema
-from exchange.core.filters import Index, Parties
-from exchange.core.indexing import finished, slot_order
+from exchange.core.filters import Index, Parties, slot_order
+from exchange.core.indexing import finished
 from exchange.core.model import (
     ApiKey,
     Buyer,
@@ -35,6 +35,7 @@ from exchange.core.model import (
     Vertical,
 )
 from exchange.core.money import micros_of
+from exchange.core.shards import Shards
 
 EDITS_MAX: Final = 24
 """More changed contracts than this in one vertical compile its index anew: an edit rewrites every
@@ -69,7 +70,7 @@ class Book(Fact, frozen=True, kw_only=True):
     sellers: dict[int, Seller]
     sources: dict[tuple[int, str], Source]
     buyers: dict[int, Buyer]
-    contracts: dict[int, Contract]
+    contracts: Shards[Contract]
     keys: dict[str, ApiKey]
     schemas: dict[int, Schema]
     indexes: dict[int, Index]
@@ -100,7 +101,7 @@ EMPTY: Final = Book(
     sellers={},
     sources={},
     buyers={},
-    contracts={},
+    contracts=Shards(),
     keys={},
     schemas={},
     indexes={},
@@ -125,7 +126,8 @@ def edited(book: Book, rows: Rows) -> Steps:
     verticals = {**book.verticals, **{row.id: row for row in rows.verticals}}
     buyers = {**book.buyers, **{row.id: row for row in rows.buyers}}
     sellers = {**book.sellers, **{row.id: row for row in rows.sellers}}
-    contracts = yield from _merged(book.contracts, rows.contracts)
+    contracts = book.contracts.with_items((row.id, row) for row in rows.contracts)
+    yield
     parties = Parties(
         buyers=buyers,
         sellers=sellers,
@@ -157,20 +159,6 @@ def edited(book: Book, rows: Rows) -> Steps:
         parties=parties,
         refused=_refused(book.refused, refused, rows.contracts),
     )
-
-
-def _merged(
-    old: dict[int, Contract], rows: tuple[Contract, ...]
-) -> Generator[None, None, dict[int, Contract]]:
-    if not rows:
-        return old
-    merged = dict(old)
-    yield
-    for number, row in enumerate(rows):
-        merged[row.id] = row
-        if number % 4096 == 4095:
-            yield
-    return merged
 
 
 def _schemas(book: Book, changed: Iterable[Vertical]) -> dict[int, Schema]:

@@ -8,7 +8,7 @@ An edit touches the contract's own bit; where it comes to lie between others, th
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from exchange.core import hours, masks
 from exchange.core.criteria import PARTY_FIELDS, Test, test_of
 from exchange.core.fields import Schema
-from exchange.core.filters import Index, Parties, Tests
+from exchange.core.filters import Index, Parties, SlotOf, Tests, slot_order
 from exchange.core.masks import (
     BREAKS_MAX,
     FREE,
@@ -30,6 +30,7 @@ from exchange.core.masks import (
     Table,
 )
 from exchange.core.model import Contract, Fact, Vertical
+from exchange.core.shards import Shards
 
 Answer = TypeVar("Answer")
 Steps = Generator[None, None, Index]
@@ -37,8 +38,8 @@ Steps = Generator[None, None, Index]
 _LINES: Final = frozenset({"int", "date"})
 _CLOSED: Final = frozenset({"enum", "bool"})
 _OPEN: Final = frozenset({"seller", "source"})
-_SLICE: Final = 32
-"""Contracts laid out between two yields; one takes about 15 us."""
+_SLICE: Final = 8
+"""Contracts laid out between two yields; one takes 10 to 60 us."""
 
 
 class Layout(Fact, frozen=True, kw_only=True):
@@ -62,11 +63,6 @@ def finished(steps: Generator[None, None, Answer]) -> Answer:
             return answer
 
 
-def slot_order(contract: Contract) -> tuple[int, int, int]:
-    """What the slots are numbered by."""
-    return contract.terms.tier, contract.terms.priority, contract.id
-
-
 # --- one contract ---------------------------------------------------------------------------------
 
 
@@ -79,7 +75,7 @@ def tests_of(contract: Contract, schema: Schema) -> Tests:
     )
 
 
-def layout(contract: Contract, index: Index, known: dict[str, Collection[Any]]) -> Layout:
+def layout(contract: Contract, index: Index, known: Mapping[str, Collection[Any]]) -> Layout:
     """Where a contract lies. `known` are the keys or breaks each table already has: a contract that
     would make one too large is tested on the survivors instead. Raises `BadCriterion`."""
     places: dict[str, Place] = {}
@@ -160,14 +156,14 @@ def empty_index(vertical: Vertical, schema: Schema, parties: Parties) -> Index:
         schema=schema,
         parties=parties,
         contracts=(),
-        slot_of={},
+        slot_of=SlotOf((), Shards()),
         every=0,
         paused=0,
         test_only=0,
         buyer_mask={},
         tables={},
         price=Ranges(absent=0, breaks=(), masks=(0,)),
-        tested={},
+        tested=Shards(),
         to_test=0,
         hours={},
     )
@@ -183,60 +179,84 @@ def compile_index(
     """The index of contracts given in `slot_order`. One whose criteria cannot be read is left out
     and named in `refused`, with why: a bad row never fails a ping."""
     index = empty_index(vertical, schema, parties)
-    ordered, layouts = yield from _laid_out(index, contracts, refused)
-    size = len(ordered)
+    parts = yield from _laid_out(index, contracts, refused)
+    size = len(parts.contracts)
     tables: dict[str, Table] = {}
-    for field in sorted({field for each in layouts for field in each.places}):
-        places = {n: each.places[field] for n, each in enumerate(layouts) if field in each.places}
+    while parts.places:  # taken apart as they are used: freeing them all at once takes long, too
+        field, places = parts.places.popitem()
         tables[field] = yield from _table(field, schema)(places, size)
-    price = yield from masks.ranges({n: each.price for n, each in enumerate(layouts)}, size)
+    slots = tuple(parts.contracts)
     return replace(
         index,
-        contracts=tuple(ordered),
-        slot_of={contract.id: slot for slot, contract in enumerate(ordered)},
+        contracts=slots,
+        slot_of=SlotOf(slots, parts.by_id),
         every=(1 << size) - 1,
-        paused=_mask((n for n, each in enumerate(layouts) if each.paused), size),
-        test_only=_mask((n for n, each in enumerate(layouts) if each.test_only), size),
-        buyer_mask=_grouped(((n, each.buyer_id) for n, each in enumerate(ordered)), size),
+        paused=(yield from _mask(parts.paused, size)),
+        test_only=(yield from _mask(parts.test_only, size)),
+        buyer_mask=(yield from _grouped(parts.buyers, size)),
         tables=tables,
-        price=price,
-        tested={ordered[n].id: each.tests for n, each in enumerate(layouts) if each.tests},
-        to_test=_mask((n for n, each in enumerate(layouts) if each.tests), size),
-        hours=_grouped(((n, each.week) for n, each in enumerate(layouts) if each.week), size),
+        price=(yield from masks.ranges(parts.prices, size)),
+        tested=parts.tested,
+        to_test=(yield from _mask(parts.to_test, size)),
+        hours=(yield from _grouped(parts.weeks, size)),
     )
+
+
+class _Parts:
+    """The layouts of a whole index by part, as they are gathered."""
+
+    def __init__(self) -> None:
+        self.contracts: list[Contract] = []
+        self.by_id: Shards[Contract] = Shards()
+        self.places: dict[str, dict[int, Place]] = {}
+        self.known: dict[str, set[Any]] = {}
+        self.prices: dict[int, Place] = {}
+        self.tested: Shards[Tests] = Shards()
+        self.paused: list[int] = []
+        self.test_only: list[int] = []
+        self.to_test: list[int] = []
+        self.buyers: list[tuple[int, int]] = []
+        self.weeks: list[tuple[int, Any]] = []
+        self._interned: dict[Any, Any] = {}
+
+    def add(self, contract: Contract, made: Layout) -> None:
+        """Equal parts are kept once: ten thousand contracts with one ZIP list share one set."""
+        slot, same = len(self.contracts), self._interned.setdefault
+        self.contracts.append(contract)
+        self.by_id.put(contract.id, contract)
+        self.buyers.append((slot, contract.buyer_id))
+        for field, place in made.places.items():
+            self.places.setdefault(field, {})[slot] = same(place, place)
+            self._know(field, place)
+        if made.price is not FREE:
+            self.prices[slot] = made.price
+            self._know("", made.price)
+        if made.tests:
+            self.tested.put(contract.id, tuple((name, same(t, t)) for name, t in made.tests))
+            self.to_test.append(slot)
+        if made.paused:
+            self.paused.append(slot)
+        if made.test_only:
+            self.test_only.append(slot)
+        if made.week is not None:
+            self.weeks.append((slot, made.week))
+
+    def _know(self, field: str, place: Place) -> None:
+        self.known.setdefault(field, set()).update(place.keys, place.minus, dict(place.cuts))
 
 
 def _laid_out(
     index: Index, contracts: Iterable[Contract], refused: list[str]
-) -> Generator[None, None, tuple[list[Contract], list[Layout]]]:
-    known: dict[str, set[Any]] = {}
-    interned: dict[Any, Any] = {}
-    ordered: list[Contract] = []
-    layouts: list[Layout] = []
+) -> Generator[None, None, _Parts]:
+    parts = _Parts()
     for number, contract in enumerate(contracts):
         try:
-            made = layout(contract, index, known)  # type: ignore[arg-type]
+            parts.add(contract, layout(contract, index, parts.known))
         except ValueError as error:
             refused.append(f"contract {contract.key}: {error}")
-            continue
-        for field, place in (*made.places.items(), ("", made.price)):
-            known.setdefault(field, set()).update(place.keys, place.minus, dict(place.cuts))
-        ordered.append(contract)
-        layouts.append(_interned(made, interned))
         if number % _SLICE == 0:
             yield
-    return ordered, layouts
-
-
-def _interned(made: Layout, interned: dict[Any, Any]) -> Layout:
-    """The layout with equal parts shared: ten thousand contracts with one ZIP list keep one set."""
-    same = interned.setdefault
-    return replace(
-        made,
-        places={field: same(place, place) for field, place in made.places.items()},
-        tests=tuple((field, same(test, test)) for field, test in made.tests),
-        price=same(made.price, made.price),
-    )
+    return parts
 
 
 def _table(field: str, schema: Schema) -> Any:
@@ -246,19 +266,19 @@ def _table(field: str, schema: Schema) -> Any:
     return masks.exact if kind in _CLOSED else masks.heads
 
 
-def _mask(slots: Iterable[int], size: int) -> int:
-    under_way = Slots(size)
-    for slot in slots:
-        under_way.add(slot)
-    return under_way.mask()
+def _mask(slots: Iterable[int], size: int) -> Generator[None, None, int]:
+    groups = yield from _grouped(((slot, None) for slot in slots), size)
+    return groups.get(None, 0)
 
 
-def _grouped(pairs: Iterable[tuple[int, Any]], size: int) -> dict[Any, int]:
+def _grouped(pairs: Iterable[tuple[int, Any]], size: int) -> Generator[None, None, dict[Any, int]]:
     groups: dict[Any, Slots] = {}
-    for slot, key in pairs:
+    for number, (slot, key) in enumerate(pairs):
         if key not in groups:
             groups[key] = Slots(size)
         groups[key].add(slot)
+        if number % 1024 == 1023:
+            yield
     return {key: slots.mask() for key, slots in groups.items()}
 
 
@@ -318,14 +338,13 @@ def _edited(index: Index, edit: Edit, old: Contract | None, new: Contract | None
         price = yield from index.price.edited(edit, place, len(index.contracts))
     buyers = yield from _edited_groups(index.buyer_mask, edit, new.buyer_id if new else None)
     weeks = yield from _edited_groups(index.hours, edit, after.week if after else None)
-    slot_of = yield from _edited_slots(index, edit, old, new)
     yield
     contracts = _edited_contracts(index.contracts, edit, new)
     yield
     return replace(
         index,
         contracts=contracts,
-        slot_of=slot_of,
+        slot_of=index.slot_of.moved_to(contracts, old, new),
         every=(1 << len(contracts)) - 1,
         paused=edit.applied(index.paused, after is not None and after.paused),
         test_only=edit.applied(index.test_only, after is not None and after.test_only),
@@ -383,37 +402,18 @@ def _edited_groups(
     return edited
 
 
-def _edited_slots(
-    index: Index, edit: Edit, old: Contract | None, new: Contract | None
-) -> Generator[None, None, dict[int, int]]:
-    if edit.kind == "set":
-        return index.slot_of
-    contracts = _edited_contracts(index.contracts, edit, new)
-    slot_of: dict[int, int] = {}
-    for start in range(0, len(contracts), 4096):
-        for slot, contract in enumerate(contracts[start : start + 4096], start):
-            slot_of[contract.id] = slot
-        yield
-    return slot_of
-
-
 def _edited_contracts(
     contracts: tuple[Contract, ...], edit: Edit, new: Contract | None
 ) -> tuple[Contract, ...]:
-    middle: Sequence[Contract] = () if new is None else (new,)
+    middle = () if new is None else (new,)
     rest = edit.slot if edit.kind == "insert" else edit.slot + 1
-    return (*contracts[: edit.slot], *middle, *contracts[rest:])
+    return contracts[: edit.slot] + middle + contracts[rest:]
 
 
 def _edited_tests(
-    tested: dict[int, Tests], old: Contract | None, new: Contract | None, after: Layout | None
-) -> dict[int, Tests]:
-    tests = after.tests if after else ()
-    contract_id = new.id if new else old.id if old else 0
-    if tested.get(contract_id, ()) == tests:
-        return tested
-    edited = dict(tested)
-    edited.pop(contract_id, None)
-    if tests:
-        edited[contract_id] = tests
-    return edited
+    tested: Shards[Tests], old: Contract | None, new: Contract | None, after: Layout | None
+) -> Shards[Tests]:
+    if new is not None and after is not None and after.tests:
+        return tested.with_items(((new.id, after.tests),))
+    contract = new or old
+    return tested if contract is None else tested.with_items((), without=(contract.id,))
