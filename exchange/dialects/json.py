@@ -10,8 +10,8 @@ post    POST post_url   {attempt_id, lead_id, ping_id, contract, ref, price, lea
 status  GET  status_url?attempt_id=...   -> as to the post  |  404 never seen
 ```
 
-Everything here is pure and total: any bytes make an answer, and what is not clearly a yes or a no is
-an error, or unknown. A bid of 0, `false` or `null` is no bid.
+Everything here is pure and total: any bytes make an answer, and what is not clearly a yes or a no
+is an error, or unknown. A bid of 0, `false` or `null` is no bid.
 """
 
 import base64
@@ -26,13 +26,17 @@ import msgspec
 
 from exchange.core.doubt import Reading
 from exchange.core.model import Bid, Contract, Lead, Ping, PingConsent, Value
-from exchange.core.money import PRICE_TEXT_MAX, BadMoney, micros_of, text_of
+from exchange.core.money import BadMoney, micros_of, text_of
 from exchange.core.reasons import Delivery, NonBid
 from exchange.core.wire import Answer, HttpReply, NoReply
 
+PRICE_DIGITS_MAX: Final = 28
+"""The digits that `Decimal` arithmetic keeps by default: more would be rounded, not read."""
 REF_LENGTH_MAX: Final = 128
 """A longer reference is not kept: it would be carried in every record and statement."""
 REASON_LENGTH_MAX: Final = 64
+REASON_DIGITS_MAX: Final = 3
+"""More digits could be a phone number or a birthday."""
 URL_LENGTH_MAX: Final = 2048
 EXPIRES_IN_S_MAX: Final = 31 * 86_400
 """A bid that claims to live longer than a month is taken to live a month."""
@@ -99,7 +103,7 @@ def _consent(consent: PingConsent | None) -> _Consent:
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    bid: Decimal | bool | None | msgspec.UnsetType = msgspec.UNSET
+    bid: Decimal | bool | msgspec.UnsetType | None = msgspec.UNSET
     no_bid: int | str | bool | None = None
     ref: str | int | None = None
     expires_in_s: int | float | None = None
@@ -123,7 +127,7 @@ def read_bid(contract: Contract, reply: HttpReply, *, at_ms: int | None = None) 
         answer = _bid_of(reply.body)
     except _NOT_JSON:
         return _misread(reply.body)
-    if answer.no_bid not in (None, False):
+    if answer.no_bid is not None and answer.no_bid is not False:  # 0 is a code, too
         return _no_bid(answer)
     if answer.bid is msgspec.UNSET:
         return NonBid.ERROR
@@ -172,7 +176,7 @@ def _price_micros(contract: Contract, bid: object) -> int | None:
     """The exact price, or `None` when it is not one. `true` accepts a fixed price, nothing else."""
     if bid is True:
         return contract.price_micros
-    if not isinstance(bid, Decimal) or len(bid.as_tuple().digits) > PRICE_TEXT_MAX:
+    if not isinstance(bid, Decimal) or len(bid.as_tuple().digits) > PRICE_DIGITS_MAX:
         return None
     try:
         return micros_of(bid)
@@ -188,7 +192,7 @@ def _is_allowed(contract: Contract, price_micros: int) -> bool:
 
 
 def _ref(ref: str | int | None) -> str | None:
-    """The buyer's own id of its bid or sale, as text; what is too long or unprintable is dropped."""
+    """The buyer's own id of its bid or sale as text; too long or unprintable, and it is dropped."""
     if ref is None:
         return None
     text = str(ref) if isinstance(ref, str) or abs(ref) < 10**REF_LENGTH_MAX else ""
@@ -228,8 +232,8 @@ def post_body(
 def post_headers(
     *, attempt_id: str, timestamp: int, body: bytes, secret: bytes | None
 ) -> tuple[tuple[str, str], ...]:
-    """The headers of a post: the key that makes a repeat harmless, and, when the buyer has a secret,
-    the Standard Webhooks signature of `id.timestamp.body`. `timestamp` is Unix seconds."""
+    """The headers of a post: the key that makes a repeat harmless, and, when the buyer has a
+    secret, the Standard Webhooks signature of `id.timestamp.body`. `timestamp` is Unix seconds."""
     headers: tuple[tuple[str, str], ...] = (
         ("Idempotency-Key", attempt_id),
         ("webhook-id", attempt_id),
@@ -315,14 +319,15 @@ def _said(reply: HttpReply) -> Reading:
 
 
 def _reason(reason: str | int | None) -> str | None:
-    """A reason that is a code, in lower case; any other text becomes `other`."""
+    """A reason that is a code (letters, underscores, up to three digits), in lower case; any other
+    text becomes `other`."""
     if reason is None:
         return None
     code = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
-    is_code = (
-        0 < len(code) <= REASON_LENGTH_MAX and code.isascii() and code.replace("_", "").isalpha()
-    )
-    return code if is_code else OTHER_REASON
+    letters = code.replace("_", "")
+    is_code = len(code) <= REASON_LENGTH_MAX and letters.isascii() and letters.isalnum()
+    is_short = sum(letter.isdigit() for letter in letters) <= REASON_DIGITS_MAX
+    return code if is_code and is_short else OTHER_REASON
 
 
 def _redirect_url(url: Any) -> str | None:
