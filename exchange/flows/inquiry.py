@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from types import ModuleType
 from typing import Literal, Protocol
-from urllib.parse import quote
 
 import msgspec
 
@@ -81,12 +80,11 @@ class Inquiries:
         answer = await self._buyers.send(
             self._desk.endpoint(buyer, "status"),
             method="GET",
-            headers=(),
-            body=b"",
-            query=f"attempt_id={quote(case.attempt.attempt_id)}",
+            query=dialect.status_query(case.attempt.attempt_id),
             deadline=self._deadline(),
         )
-        return reading_of(dialect.read_status(answer))
+        reading: Reading = dialect.read_status(answer)
+        return reading
 
     async def _reposted(self, case: Case, contract: Contract, buyer: Buyer) -> Reading:
         lead = await self._opened(case)
@@ -114,7 +112,8 @@ class Inquiries:
             body=body,
             deadline=self._deadline(),
         )
-        return reading_of(dialect.read_delivery(answer))
+        reading: Reading = dialect.read_delivery(answer)
+        return reading
 
     async def _opened(self, case: Case) -> Lead | None:
         """The record as it was sealed; `None` when it was erased."""
@@ -136,8 +135,3 @@ class Inquiries:
 
     def _deadline(self) -> float:
         return self._clock.loop_time() + self._limits.answer_s
-
-
-def reading_of(answer: object) -> Reading:
-    """The dialect's reading of an answer, as the policy reads it."""
-    return msgspec.convert(answer, Reading, from_attributes=True)

@@ -16,7 +16,7 @@ import orjson
 from exchange.core.book import Book
 from exchange.core.model import Seller
 from exchange.core.wire import Answer, HttpReply
-from exchange.dialects.signing import signed_headers
+from exchange.dialects import json as house
 from exchange.effects.buyers import Buyers, Endpoint
 from exchange.effects.clock import Clock
 from exchange.effects.leases import Deposed, Lease
@@ -77,8 +77,8 @@ class Webhooks:
         if seller is None or seller.terms.webhook_url is None:
             return self._tried(notice, "dead", "the seller has no webhook address")
         body = webhook_body(notice)
-        headers = signed_headers(
-            message_id=notice.outbox_id,
+        headers = house.post_headers(
+            attempt_id=notice.outbox_id,
             timestamp=int(self._clock.now().timestamp()),
             body=body,
             secret=self._secret_of(seller),
