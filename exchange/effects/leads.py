@@ -87,10 +87,9 @@ class Leads:
         mask_id: int,
         vertical_id: int,
         book_version: int,
-        gates: dict[str, str],
-        segments: Sequence[Any],
+        gates: dict[str, Any],
     ) -> None:
         """Keep a set of cleared bits for `explain`."""
         await self._database.execute(
-            self._sql["save_mask"], mask_id, vertical_id, book_version, gates, list(segments)
+            self._sql["save_mask"], mask_id, vertical_id, book_version, gates
         )

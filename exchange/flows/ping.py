@@ -55,6 +55,11 @@ NON_BID_OF = {
 }
 
 
+SOURCE_PAUSED = Refusal(
+    status=403, title="Source paused", detail="Nothing of this source is traded now."
+)
+
+
 class PingLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers a ping needs; their meaning stands in `config.Limits`."""
 
@@ -131,6 +136,8 @@ class Pings:
         source = book.sources.get((seller.id, request.source))
         if vertical is None or source is None:
             return unknown_names(request.vertical, vertical, request.source, source)
+        if not book.takes_from(seller, source):
+            return SOURCE_PAUSED
         gated = book.schemas[vertical.id].gate(
             request.fields, mode=source.terms.gate, pseudonym=self._pseudonym
         )

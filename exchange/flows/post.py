@@ -29,7 +29,7 @@ from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
 from exchange.flows.deal import Deal
 from exchange.flows.opening import Body, Openings, lead_of
-from exchange.flows.ping import Pings, floor_of, invalid, unknown_names
+from exchange.flows.ping import SOURCE_PAUSED, Pings, floor_of, invalid, unknown_names
 from exchange.flows.selling import Sales
 from exchange.flows.standing import Standing
 
@@ -281,6 +281,8 @@ class Posts:
         source = book.sources.get((seller.id, request.source))
         if vertical is None or source is None:
             return unknown_names(request.vertical, vertical, request.source, source)
+        if not book.takes_from(seller, source):
+            return SOURCE_PAUSED
         body = self._decoded(request.lead, request.consent, request.chain, vertical)
         if isinstance(body, Refusal):
             return body

@@ -22,7 +22,8 @@ import msgspec
 
 from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening
-from exchange.core.caps import Window, windows
+from exchange.core.book import Book
+from exchange.core.caps import Window, resets_at, windows
 from exchange.core.filters import meets
 from exchange.core.messages import PostReply
 from exchange.core.model import (
@@ -64,13 +65,14 @@ class Sales:
         commits: Commits,
         secret: Callable[[str], bytes | None],
         claim_trial: Callable[[int], Awaitable[bool]],
+        tell_late: Callable[[Ended], Awaitable[None]],
         limits: SellLimits,
         boot_id: str,
         worker: str,
     ) -> None:
         self._clock, self._standing, self._buyers = clock, standing, buyers
         self._caps, self._commits = caps, commits
-        self._secret, self._claim_trial = secret, claim_trial
+        self._secret, self._claim_trial, self._tell_late = secret, claim_trial, tell_late
         self._limits, self._boot_id, self._worker = limits, boot_id, worker
 
     async def sell(self, deal: Deal) -> Sold:
@@ -114,7 +116,7 @@ class Sales:
         book, deal, now = self._standing.book, run.deal, self._clock.now()
         contract = book.contracts.get(candidate.contract_id)
         buyer = book.buyers.get(candidate.buyer_id)
-        if contract is None or buyer is None or contract.terms.paused or buyer.terms.paused:
+        if contract is None or buyer is None or not is_trading(book, contract, buyer):
             return Loss.EXPIRED
         if candidate.payout_micros < deal.promised_micros:
             return Loss.BELOW_PROMISE
@@ -163,16 +165,18 @@ class Sales:
         self, deal: Deal, contract: Contract, win: str, held: tuple[Window, ...]
     ) -> None:
         window = next(one for one in held if one.win == win)
-        each = contract.caps[window.cap_index].each
+        cap = contract.caps[window.cap_index]
+        now, buyer = self._clock.now(), self._standing.book.buyers[contract.buyer_id]
         self._standing.note_full(
             FullWindow(
                 contract_id=contract.id,
                 buyer_id=contract.buyer_id,
                 win=win,
                 limit=window.limit,
-                segment=None if each is None else (each, deal.fields.get(each)),
+                segment=None if cap.each is None else (cap.each, deal.fields.get(cap.each)),
+                until=resets_at(cap, now, contract.time_zone or buyer.terms.time_zone),
             ),
-            self._clock.now(),
+            now,
         )
 
     def _attempt(
@@ -351,23 +355,28 @@ class Sales:
                 at=now,
                 last=end,
                 reply=_builtins(reply_of(run, self._standing.book)),
+                steps=run.steps,
             )
             tell = self._caps.commit
         else:
             run.is_doubtful = True
             self._standing.note_doubt(buyer_id, now)
-            unit, _ = attempts.ended(run.selling, "in_doubt", at=now, last=end, reply=None)
+            unit, _ = attempts.ended(
+                run.selling, "in_doubt", at=now, last=end, reply=None, steps=run.steps
+            )
             tell = self._caps.keep
-        await self._written(run, unit)
-        await self._caps_told(tell, end.attempt, held)
+        if await self._written(run, unit):
+            await self._caps_told(tell, end.attempt, held)
+        else:
+            await self._tell_late(end)
 
-    async def _written(self, run: Run, unit: Any) -> None:
+    async def _written(self, run: Run, unit: Any) -> bool:
         """Write a RESULT, again and again while the database is away: the buyer has the record, so
-        this must not be lost while the process lives. (A `stale` answer: reconcile was faster.)"""
+        this must not be lost while the process lives. False when reconcile was faster and has put
+        the attempt in doubt: then what the buyer said is told to it."""
         while True:
             try:
-                await self._commit(run, unit)
-                return
+                return (await self._commit(run, unit)).kind == "done"
             except CommitsDown:
                 await asyncio.sleep(RESULT_RETRY_S)
 
@@ -391,6 +400,7 @@ class Sales:
             last=run.before,
             opening=None if run.opening is None else _never_released(run.opening),
             reply=_builtins(reply_of(run, self._standing.book)),
+            steps=run.steps,
         )
         try:
             answer = await self._commit(run, unit)
@@ -410,3 +420,15 @@ def _never_released(opening: Opening) -> Opening:
 
 def _builtins(reply: PostReply) -> dict[str, Any]:
     return dict(msgspec.to_builtins(reply))
+
+
+def is_trading(book: Book, contract: Contract, buyer: Buyer) -> bool:
+    """Whether nothing has closed or paused the contract since it bid."""
+    return not (
+        contract.closed
+        or buyer.closed
+        or contract.terms.paused
+        or buyer.terms.paused
+        or book.is_off("contract", contract.id)
+        or book.is_off("buyer", buyer.id)
+    )

@@ -43,13 +43,15 @@ class Secrets(Protocol):
 
 
 class FullWindow(msgspec.Struct, frozen=True):
-    """A cap window found full: the contract, and the segment it is full for (`each`, value)."""
+    """A cap window found full: the contract, the segment it is full for (`each`, value), and when
+    its period ends (`None`: never)."""
 
     contract_id: int
     buyer_id: int
     win: str
     limit: int
     segment: tuple[str, Any] | None
+    until: datetime | None = None
 
 
 class MaskDoc(msgspec.Struct, frozen=True):

@@ -1,0 +1,89 @@
+"""The jobs process: reconcile, webhooks and partitions, each under a lease."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, ground, saying
+from exchange.config import Settings
+from exchange.effects.doubts import Doubts, SealedLeads
+from exchange.effects.leases import Boots, Leases
+from exchange.effects.outbox import Outbox
+from exchange.effects.postgres import Database
+from exchange.flows.doubt import Endings
+from exchange.flows.inquiry import Inquiries, InquiryLimits
+from exchange.flows.jobs import Job, partitions
+from exchange.flows.jobs import run as run_jobs
+from exchange.flows.outbox import WebhookLimits, Webhooks
+from exchange.flows.reconcile import Pace, Reconcile
+
+LEASE_S = 10.0
+"""A job whose process fell silent is taken over after this long."""
+
+
+async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
+    """The jobs process, until `stop` is set."""
+    async with ground(settings, urls, kind="jobs", number=0) as base, AsyncExitStack() as stack:
+        sealed = await Database.open(
+            urls.database_url, role="exchange_sealed", size=2, application_name="jobs-sealed"
+        )
+        stack.push_async_callback(sealed.close)
+        owner = await Database.open(
+            urls.database_url, role="exchange_owner", size=1, application_name="jobs-owner"
+        )
+        stack.push_async_callback(owner.close)
+        leases = Leases(base.database, boot_id=base.boot_id, ttl_s=LEASE_S)
+        boots = Boots(base.database, dead_after_s=DEAD_AFTER_S)
+        await run_jobs(
+            _jobs(base, sealed, owner, leases, boots),
+            leases=leases,
+            boots=boots,
+            boot_id=base.boot_id,
+            beat_every_s=BEAT_S,
+            stop=stop,
+            say=saying(base.say),
+        )
+
+
+def _jobs(
+    base: Ground, sealed: Database, owner: Database, leases: Leases, boots: Boots
+) -> list[Job]:
+    endings = Endings(
+        commits=base.commits, caps=base.caps, clock=base.clock, book=lambda: base.standing.book
+    )
+    inquiries = Inquiries(
+        desk=base.standing,
+        buyers=base.buyers,
+        sealed=SealedLeads(sealed),
+        vault=base.vault,
+        secret=base.secret,
+        clock=base.clock,
+        limits=InquiryLimits(),
+    )
+    reconcile = Reconcile(
+        doubts=Doubts(base.database),
+        boots=boots,
+        leases=leases,
+        endings=endings,
+        inquiries=inquiries,
+        caps=base.caps,
+        desk=base.standing,
+        clock=base.clock,
+        pace=Pace(),
+    )
+    webhooks = Webhooks(
+        outbox=Outbox(base.database, per_party_max=100, batch_max=500),
+        buyers=base.buyers,
+        book=lambda: base.standing.book,
+        secret=base.secret,
+        clock=base.clock,
+        limits=WebhookLimits(),
+    )
+    return [
+        Job(name="reconcile", every_s=0.5, turn=reconcile.turn),
+        Job(name="outbox", every_s=1.0, turn=webhooks.turn),
+        Job(
+            name="partitions",
+            every_s=3_600.0,
+            turn=partitions(owner, base.clock, days_ahead=7),
+        ),
+    ]

@@ -1,0 +1,183 @@
+"""The processes of one machine: embedded servers where none are given, the workers under gunicorn,
+and one jobs process beside them.
+
+Everything started here dies with the process that started it, however that ends: gunicorn's workers
+watch their parent, the servers and the jobs process ask the kernel for a signal at its death.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from exchange.app.ground import Urls
+from exchange.app.jobs import jobs
+from exchange.app.worker import DRAIN_S, runner
+from exchange.config import Settings
+from exchange.effects.postgres import migrate
+from exchange.embedded import Servers
+
+RUN_FILE = "run.json"
+"""In the data folder while embedded servers run: where they are, for the other commands."""
+JOBS_RESTART_S = 1.0
+
+
+@contextmanager
+def servers(settings: Settings) -> Iterator[Urls]:
+    """Postgres and Valkey: those of the settings, those a running exchange of this data folder has,
+    or our own for as long as the block lasts. Migrated. Raises `EmbeddedError`."""
+    if settings.database_url is not None and settings.valkey_url is not None:
+        yield Urls(database_url=settings.database_url, valkey_url=settings.valkey_url)
+        return
+    running = _running(Path(settings.data_dir))
+    if running is not None:
+        yield running
+        return
+    embedded = Servers(Path(settings.data_dir))
+    started = embedded.start()
+    urls = Urls(database_url=started.database_url, valkey_url=started.valkey_url)
+    run_file = Path(settings.data_dir) / RUN_FILE
+    try:
+        asyncio.run(migrate(urls.database_url))
+        _write_private(run_file, msgspec.json.encode(urls))
+        yield urls
+    finally:
+        run_file.unlink(missing_ok=True)
+        embedded.stop()
+
+
+def _running(data_dir: Path) -> Urls | None:
+    """The servers of an exchange that runs in this folder now."""
+    try:
+        with (data_dir / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None  # nobody holds it: what the file says is left over
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        with suppress(FileNotFoundError):
+            return msgspec.json.decode((data_dir / RUN_FILE).read_bytes(), type=Urls)
+    return None
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until told to stop (SIGTERM, SIGINT: drain, nothing lost). `on_ready` hears the address
+    once the sockets listen."""
+    with servers(settings) as urls:
+        stop_jobs = _jobs_child(settings) if settings.jobs else None
+        try:
+            _gunicorn(settings, urls, on_ready)
+        finally:
+            if stop_jobs is not None:
+                stop_jobs()
+
+
+def _gunicorn(settings: Settings, urls: Urls, on_ready: Callable[[str], None]) -> None:
+    """gunicorn's arbiter with aiohttp's uvloop worker; returns when it has stopped."""
+    from gunicorn.app.base import BaseApplication  # only servers need it
+
+    numbers: dict[int, int] = {}
+
+    async def made() -> Any:
+        return await runner(settings, urls, numbers.get(0, 0))
+
+    def numbered(_arbiter: Any, worker: Any) -> None:
+        numbers[0] = worker.age
+
+    def listening(arbiter: Any) -> None:
+        host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
+        on_ready(f"http://{host}:{port}")
+
+    class Serving(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            for name, value in {
+                "bind": f"{settings.host}:{settings.port}",
+                "workers": settings.workers,
+                "worker_class": "aiohttp.GunicornUVLoopWebWorker",
+                "graceful_timeout": int(DRAIN_S),
+                "timeout": 60,
+                "loglevel": "warning",
+                "accesslog": None,
+                "proc_name": "exchange",
+                "post_fork": numbered,
+                "when_ready": listening,
+                "control_socket_disable": True,
+            }.items():
+                if name in self.cfg.settings:
+                    self.cfg.set(name, value)
+
+        def load(self) -> Any:
+            return made
+
+    with suppress(SystemExit):
+        Serving().run()
+
+
+# --- the jobs process beside the workers ----------------------------------------------------------
+
+
+def _jobs_child(settings: Settings) -> Callable[[], None]:
+    """Keep one `exchange jobs` running beside us; the answer stops it. A thread of its own holds
+    the child, for the kernel's signal at our death is that of the thread which forked it."""
+    stop = threading.Event()
+    command = [sys.executable, "-m", "exchange", "jobs", "--data-dir", settings.data_dir]
+
+    def keep() -> None:
+        while not stop.is_set():
+            child = subprocess.Popen(command, preexec_fn=_die_with_parent)
+            while not stop.is_set() and _is_alive(child):
+                stop.wait(0.2)
+            if stop.is_set():
+                child.send_signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(10)
+                return
+            stop.wait(JOBS_RESTART_S)
+
+    thread = threading.Thread(target=keep, name="jobs", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        stop.set()
+        thread.join(15)
+
+    return end
+
+
+def _is_alive(child: "subprocess.Popen[bytes]") -> bool:
+    return child.poll() is None
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
+def run_jobs(settings: Settings) -> None:
+    """The jobs process itself, until SIGTERM or SIGINT."""
+    with servers(settings) as urls:
+        uvloop.run(_jobs_until_told(settings, urls))
+
+
+async def _jobs_until_told(settings: Settings, urls: Urls) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, stop.set)
+    await jobs(settings, urls, stop)

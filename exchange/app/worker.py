@@ -1,0 +1,295 @@
+"""A worker: the API, the flows behind it, and what keeps them informed."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
+
+from aiohttp import web
+
+from exchange.api import buyer as buyer_api
+from exchange.api import operator as operator_api
+from exchange.api import ops as ops_api
+from exchange.api import seller as seller_api
+from exchange.api.buyer import BuyerApi
+from exchange.api.door import Door, Limit
+from exchange.api.operator import OperatorApi
+from exchange.api.ops import OpsApi
+from exchange.api.seller import SellerApi
+from exchange.app.ground import Ground, Urls, cancelled, ground
+from exchange.config import Limits, Settings
+from exchange.core.attempts import STATE_OF, Ended
+from exchange.core.reasons import Delivery
+from exchange.core.records import PostRecord
+from exchange.effects.doubts import Doubts
+from exchange.effects.journal import Journal
+from exchange.effects.leads import Leads
+from exchange.effects.metrics import CONTENT_TYPE
+from exchange.effects.offers import Offers
+from exchange.flows.admission import Admission
+from exchange.flows.doubt import Endings, Resolving
+from exchange.flows.opening import Openings
+from exchange.flows.ping import PingLimits, Pings
+from exchange.flows.post import PostLimits, Posts
+from exchange.flows.reconcile import Pace
+from exchange.flows.selling import Sales, SellLimits
+from exchange.flows.watch import Watch
+
+ROUTES = (*seller_api.ROUTES, *buyer_api.ROUTES, *operator_api.ROUTES, *ops_api.ROUTES)
+"""Every call of the API."""
+DRAIN_S = 30.0
+"""How long a stopping worker waits for the requests under way."""
+
+
+async def runner(settings: Settings, urls: Urls, number: int) -> web.AppRunner:
+    """A worker as aiohttp runs it: set up by whoever serves the sockets."""
+    app = web.Application(client_max_size=settings.limits.body_bytes_max)
+    app.cleanup_ctx.append(_worker(settings, urls, number))
+    return web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=settings.limits.keep_alive_s,
+        max_field_size=settings.limits.header_bytes_max,
+        max_line_size=settings.limits.header_bytes_max,
+        handler_cancellation=False,
+        shutdown_timeout=DRAIN_S,
+    )
+
+
+def _worker(
+    settings: Settings, urls: Urls, number: int
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def worker(app: web.Application) -> AsyncIterator[None]:
+        async with (
+            ground(settings, urls, kind="serve", number=number) as base,
+            _served(app, base, settings, urls),
+        ):
+            gc.collect()
+            gc.freeze()  # the book and the code never become garbage: don't look at them again
+            yield
+
+    return worker
+
+
+@asynccontextmanager
+async def _served(
+    app: web.Application, base: Ground, settings: Settings, urls: Urls
+) -> AsyncIterator[None]:
+    limits = settings.limits
+    offers, leads = Offers(base.valkey), Leads(base.database)
+
+    def journalled(records: Any) -> None:
+        base.metrics.pings(records)
+        base.log.pings(records)
+
+    journal = Journal(queue_max=limits.journal_queue_max, on_batch=journalled)
+    await journal.start(urls.database_url)
+    pings = _pings(base, offers, journal, limits)
+    resolving = _resolving(base)
+    posts = _posts(base, pings, offers, leads, resolving, limits)
+    watch = Watch(
+        clock=base.clock,
+        standing=base.standing,
+        caps=base.caps,
+        leads=leads,
+        say=base.say,
+        every_ms=limits.bits_refresh_ms,
+        brake_count=limits.doubt_brake_count,
+        brake_s=limits.doubt_brake_s,
+    )
+    _routed(app, base, pings, posts, resolving, settings)
+    _gauges(base, journal)
+    watching = asyncio.create_task(watch.run(), name="watch")
+    try:
+        yield
+    finally:
+        await cancelled(watching)
+        await posts.drain()
+        await journal.stop()
+        await base.commits.drain()
+
+
+def _pings(base: Ground, offers: Offers, journal: Journal, limits: Limits) -> Pings:
+    return Pings(
+        clock=base.clock,
+        standing=base.standing,
+        buyers=base.buyers,
+        offers=offers,
+        journal=journal,
+        pseudonym=base.vault.pseudonym,
+        limits=PingLimits(
+            tmax_ms=limits.tmax_ms,
+            tmax_ms_min=limits.tmax_ms_min,
+            tmax_ms_max=limits.tmax_ms_max,
+            answer_reserve_ms=limits.answer_reserve_ms,
+            invited_max=limits.invited_max,
+            ranking_kept=limits.ranking_kept,
+            offer_ttl_ms=limits.offer_ttl_ms,
+        ),
+        worker=base.boot_id,
+    )
+
+
+def _posts(
+    base: Ground,
+    pings: Pings,
+    offers: Offers,
+    leads: Leads,
+    resolving: Resolving,
+    limits: Limits,
+) -> Posts:
+    async def tell_late(end: Ended) -> None:
+        """Reconcile was faster: what the buyer said after all is one more way to resolve."""
+        if end.delivery in (Delivery.ACCEPTED, Delivery.REJECTED):
+            await resolving.resolve(
+                end.attempt.attempt_id,
+                "sold" if STATE_OF[end.delivery] == "sold" else "rejected",
+                by="post",
+                buyer_ref=end.buyer_ref,
+                buyer_reason=end.buyer_reason,
+            )
+
+    def recorded(record: PostRecord) -> None:
+        base.metrics.post(record)
+        base.log.post(record)
+
+    sales = Sales(
+        clock=base.clock,
+        standing=base.standing,
+        buyers=base.buyers,
+        caps=base.caps,
+        commits=base.commits,
+        secret=base.secret,
+        claim_trial=_trials(base, limits),
+        tell_late=tell_late,
+        limits=SellLimits(
+            post_deadline_ms=limits.post_deadline_ms,
+            hold_margin_ms=limits.hold_margin_ms,
+            releases_max=limits.releases_max,
+        ),
+        boot_id=base.boot_id,
+        worker=base.boot_id,
+    )
+    return Posts(
+        clock=base.clock,
+        standing=base.standing,
+        pings=pings,
+        offers=offers,
+        sales=sales,
+        commits=base.commits,
+        leads=leads,
+        openings=Openings(clock=base.clock, vault=base.vault, boot_id=base.boot_id),
+        pseudonym=base.vault.pseudonym,
+        recorded=recorded,
+        limits=PostLimits(
+            post_deadline_ms=limits.post_deadline_ms,
+            tmax_ms=limits.tmax_ms,
+            tmax_direct_ms_max=limits.tmax_direct_ms_max,
+            offer_ttl_ms=limits.offer_ttl_ms,
+        ),
+        boot_id=base.boot_id,
+    )
+
+
+def _trials(base: Ground, limits: Limits) -> Callable[[int], Awaitable[bool]]:
+    """One trial lead at a time for a braked buyer, over all workers."""
+
+    async def claim(buyer_id: int) -> bool:
+        key = f"{{b:{buyer_id}}}:trial"
+        ttl_ms = limits.doubt_trial_s * 1000
+        return await base.valkey.call(key, "SET", key, "1", "NX", "PX", str(ttl_ms)) is not None
+
+    return claim
+
+
+def _resolving(base: Ground) -> Resolving:
+    endings = Endings(
+        commits=base.commits, caps=base.caps, clock=base.clock, book=lambda: base.standing.book
+    )
+    return Resolving(
+        doubts=Doubts(base.database),
+        endings=endings,
+        clock=base.clock,
+        grace=timedelta(seconds=Pace().grace_s),
+    )
+
+
+def _routed(
+    app: web.Application,
+    base: Ground,
+    pings: Pings,
+    posts: Posts,
+    resolving: Resolving,
+    settings: Settings,
+) -> None:
+    limits = settings.limits
+
+    def recorded(record: Any) -> None:
+        base.metrics.request(record)
+        base.log.request(record)
+
+    def failed(kind: str, place: str) -> None:
+        base.say("request_failed", fault=kind, place=place)
+
+    door = Door(
+        clock=base.clock,
+        admission=Admission(clock=base.clock, standing=base.standing, workers=settings.workers),
+        recorded=recorded,
+        failed=failed,
+        limit_hit=base.metrics.limit_hit,
+        body_read_ms=limits.body_read_ms,
+    )
+    SellerApi(
+        pings=pings,
+        posts=posts,
+        standing=base.standing,
+        vault=base.vault,
+        pings_limit=Limit("pings_running_max", limits.pings_running_max),
+        posts_limit=Limit("posts_running_max", limits.posts_running_max),
+    ).add_to(app.router, door)
+    BuyerApi(resolving=resolving).add_to(app.router, door)
+    OperatorApi(
+        resolving=resolving, database=base.database, book=lambda: base.standing.book
+    ).add_to(app.router, door)
+    OpsApi(
+        missing=lambda: _missing(base),
+        scrape=base.metrics.scrape,
+        metrics_type=CONTENT_TYPE,
+        routes=ROUTES,
+        version=version("lead-exchange"),
+    ).add_to(app.router)
+
+
+def _missing(base: Ground) -> list[str]:
+    """What keeps this worker from being ready. Valkey is not among it: without it direct leads of
+    contracts without caps are still sold."""
+    missing = []
+    if not base.commits.up:
+        missing.append("postgres")
+    if base.standing.book.version == 0:
+        missing.append("market: apply one with `exchange apply`")
+    return missing
+
+
+def _gauges(base: Ground, journal: Journal) -> None:
+    metrics, standing = base.metrics, base.standing
+    metrics.gauge(
+        "exchange_up",
+        lambda: {("postgres",): float(base.commits.up), ("valkey",): float(base.valkey.up)},
+    )
+    metrics.gauge("exchange_book_version", lambda: {(): float(standing.book.version)})
+    metrics.gauge(
+        "exchange_queue_length",
+        lambda: {
+            ("journal",): float(journal.queued),
+            ("log",): float(base.log.queued),
+            ("commits",): float(base.commits.queued),
+        },
+    )
+    metrics.follow(
+        "exchange_dropped_total",
+        lambda: {("journal",): float(journal.dropped), ("log",): float(base.log.dropped)},
+    )

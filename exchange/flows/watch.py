@@ -1,0 +1,92 @@
+"""What a worker does beside answering: keep its knowledge fresh.
+
+Once a second the cleared bits are read again: windows thought full (is there room?), posts in doubt
+(of every worker), hours, health. A new book is taken in as the store hands it over. Nothing here
+may stop the worker: the top of the loop catches everything, says so, and goes on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from exchange.effects.caps import Caps
+from exchange.effects.clock import Clock
+from exchange.effects.leads import Leads
+from exchange.flows.standing import Standing
+
+Say = Callable[..., Any]
+"""Log one event of the process: `say("event", key=value)`."""
+
+
+class Watch:
+    """The background of one worker."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        standing: Standing,
+        caps: Caps,
+        leads: Leads,
+        say: Say,
+        every_ms: int,
+        brake_count: int,
+        brake_s: int,
+    ) -> None:
+        self._clock, self._standing, self._caps, self._leads = clock, standing, caps, leads
+        self._say, self._every_s = say, every_ms / 1000
+        self._brake_count, self._brake_s = brake_count, brake_s
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            for part in (self._room, self._doubts, self._masks):
+                try:
+                    await part()
+                except Exception as fault:
+                    self._say("watch_failed", part=part.__name__, fault=type(fault).__name__)
+            self._standing.refresh(self._clock.now())
+            await asyncio.sleep(self._every_s)
+
+    async def _room(self) -> None:
+        """Windows thought full that have room again (a release, a raised cap, a period's end)."""
+        by_buyer: dict[int, list[Any]] = {}
+        for full in self._standing.full_windows():
+            by_buyer.setdefault(full.buyer_id, []).append(full)
+        for buyer_id, windows in by_buyer.items():
+            used = await self._caps.used(buyer_id, [full.win for full in windows])
+            for full in windows:
+                if self._is_open(full, used):
+                    self._standing.forget_full(full)
+
+    def _is_open(self, full: Any, used: Any) -> bool:
+        """Room under the cap as the market now has it, or a window whose period is over: its next
+        ping is tried, and the reserve of its next post tells."""
+        contract = self._standing.book.contracts.get(full.contract_id)
+        index = int(full.win.split(".")[1])
+        if contract is None or index >= len(contract.caps):
+            return True
+        taken = sum(used.get(full.win, (0, 0)))
+        least = 1 if contract.caps[index].unit == "leads" else contract.bid_min_micros or 1
+        if taken + least <= contract.caps[index].limit:
+            return True
+        return full.until is not None and full.until <= self._clock.now()
+
+    async def _doubts(self) -> None:
+        since = self._clock.now() - timedelta(seconds=self._brake_s)
+        self._standing.learn_doubts(await self._leads.doubts(since, count=self._brake_count))
+
+    async def _masks(self) -> None:
+        pending, self._standing.masks_to_save = self._standing.masks_to_save, []
+        for number, mask in enumerate(pending):
+            try:
+                await self._leads.save_mask(
+                    mask.mask_id,
+                    mask.vertical_id,
+                    mask.book_version,
+                    mask.gates | {"segments": mask.segments},
+                )
+            except Exception:
+                self._standing.masks_to_save = pending[number:] + self._standing.masks_to_save
+                raise

@@ -1,0 +1,137 @@
+"""The auction: best payout first, floors kept, ties even-handed, and never the order of arrival."""
+
+from itertools import permutations, product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchange.core.auction import is_decided, offer_expires_at_ms, rank
+from exchange.core.model import Bid, Contract, ContractTerms, Margin, Seller, SellerTerms
+
+PING = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+def seller(percent: int = 0, fixed: int = 0) -> Seller:
+    return Seller(
+        id=2,
+        key="s",
+        terms=SellerTerms(margin=Margin()),
+        percent_millionths=percent,
+        fixed_micros=fixed,
+    )
+
+
+def contract(number: int, *, priority: int = 100, most: int | None = None) -> Contract:
+    return Contract(
+        id=number,
+        key=f"c{number}",
+        buyer_id=100 + number,
+        vertical_id=1,
+        terms=ContractTerms(buyer="b", vertical="v", priority=priority),
+        price_micros=None,
+        bid_min_micros=0,
+        bid_max_micros=most,
+        caps=(),
+        time_zone=None,
+    )
+
+
+def bid(of: Contract, price: int, expires_at_ms: int | None = None) -> tuple[Contract, Bid]:
+    return of, Bid(
+        contract_id=of.id, buyer_id=of.buyer_id, price_micros=price, expires_at_ms=expires_at_ms
+    )
+
+
+def order(bids: list[tuple[Contract, Bid]], *, floor: int = 0, kept: int = 10) -> list[int]:
+    ranking = rank(PING, bids, seller=seller(), floor_micros=floor, kept=kept)
+    return [candidate.contract_id for candidate in ranking.candidates]
+
+
+def test_ranking_is_the_same_for_every_order_of_arrival_of_up_to_four_bids_and_ties() -> None:
+    for prices in product((5, 7, 9), repeat=4):
+        bids = [bid(contract(n), price) for n, price in enumerate(prices, 1)]
+        orders = {tuple(order(list(arrival))) for arrival in permutations(bids)}
+        assert len(orders) == 1
+        ranked = [prices[n - 1] for n in orders.pop()]
+        assert ranked == sorted(prices, reverse=True)
+
+
+def test_among_equal_payouts_the_lower_priority_number_wins() -> None:
+    assert order([bid(contract(1), 5), bid(contract(2, priority=1), 5)]) == [2, 1]
+
+
+def test_ties_fall_evenly_over_many_pings() -> None:
+    bids = [bid(contract(1), 5), bid(contract(2), 5)]
+    wins = [
+        rank(f"ping-{n}", bids, seller=seller(), floor_micros=0, kept=1).candidates[0].contract_id
+        for n in range(1000)
+    ]
+    assert 400 < wins.count(1) < 600
+
+
+def test_a_payout_below_the_floor_is_named_and_not_ranked() -> None:
+    ranking = rank(
+        PING,
+        [bid(contract(1), 10_000_000), bid(contract(2), 20_000_000)],
+        seller=seller(percent=500_000),
+        floor_micros=6_000_000,
+        kept=10,
+    )
+    assert [one.contract_id for one in ranking.candidates] == [2]
+    assert ranking.below_floor == (1,)
+    assert (ranking.candidates[0].payout_micros, ranking.candidates[0].fee_micros) == (
+        10_000_000,
+        10_000_000,
+    )
+
+
+def test_a_payout_of_nothing_is_never_an_offer() -> None:
+    ranking = rank(
+        PING,
+        [bid(contract(1), 1_000_000)],
+        seller=seller(fixed=1_000_000),
+        floor_micros=0,
+        kept=10,
+    )
+    assert ranking.candidates == ()
+    assert ranking.payout_micros is None
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 49))
+def test_adding_a_lower_bid_never_changes_the_winner(prices: list[int], lower: int) -> None:
+    bids = [bid(contract(n), price) for n, price in enumerate(prices, 1)]
+    winner = order(bids)[0]
+    more = [*bids, bid(contract(99), min(lower, max(prices) - 1) or 1)]
+    if max(prices) > 1:
+        assert order(more)[0] == winner
+
+
+def test_only_the_best_are_kept() -> None:
+    bids = [bid(contract(n), n) for n in range(1, 20)]
+    assert order(bids, kept=3) == [19, 18, 17]
+
+
+@pytest.mark.parametrize(
+    ("leader", "most", "decided"),
+    [
+        (10, [9, 8], True),
+        (10, [9, 10], False),
+        (10, [9, None], False),
+        (0, [9], False),
+        (10, [], True),
+    ],
+)
+def test_an_auction_is_decided_only_when_nobody_outstanding_can_reach_the_leader(
+    leader: int, most: list[int | None], decided: bool
+) -> None:
+    outstanding = [contract(n, most=limit) for n, limit in enumerate(most, 1)]
+    assert is_decided(leader, outstanding) is decided
+
+
+def test_a_promise_ends_with_the_bid_it_rests_on() -> None:
+    ranking = rank(
+        PING, [bid(contract(1), 5, expires_at_ms=1_500)], seller=seller(), floor_micros=0, kept=1
+    )
+    assert offer_expires_at_ms(ranking, now_ms=1_000, ttl_ms=120_000) == 1_500
+    assert offer_expires_at_ms(ranking, now_ms=1_000, ttl_ms=200) == 1_200
