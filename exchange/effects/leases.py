@@ -63,14 +63,18 @@ class Boots:
 
 
 class Leases:
-    """Leases of one process. `ttl_s`: how long a lease holds without renewal, in seconds; a job
-    renews it at every turn, so a turn must end well within it."""
+    """Leases of one process. `ttl_s`: how long a lease holds without renewal, in seconds."""
 
     def __init__(self, database: Rows, *, boot_id: str, ttl_s: float) -> None:
         self._database = database
         self._boot_id = boot_id
         self._ttl_s = ttl_s
         self._sql = queries("leases")
+
+    @property
+    def renew_every_s(self) -> float:
+        """How often a holder renews: two may fail before the lease is lost."""
+        return self._ttl_s / 3
 
     async def acquire(self, job: str) -> Lease | None:
         """The lease of the job under a new epoch, or `None` while another process holds it."""

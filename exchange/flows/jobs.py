@@ -6,7 +6,7 @@ that fails is tried again at its next turn, and no job stops another.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, Protocol
 
@@ -15,8 +15,8 @@ import msgspec
 from exchange.effects.clock import Clock
 from exchange.effects.leases import Boots, Deposed, Lease, Leases
 
-Say = Callable[..., Any]
-"""One log line: `say("event", key=value)`, nothing personal."""
+Say = Callable[[str, Mapping[str, Any]], None]
+"""One log line: an event and its fields, nothing personal."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +83,12 @@ async def beating(
                 await boots.register(boot_id, kind)
                 is_known = True
         except Exception as fault:
-            say("beat_missed", boot_id=boot_id, fault=type(fault).__name__)
+            say("beat_missed", {"boot_id": boot_id, "fault": type(fault).__name__})
         await _pause(stop, every_s)
     try:
         await boots.leave(boot_id)
     except Exception as fault:
-        say("leave_missed", boot_id=boot_id, fault=type(fault).__name__)
+        say("leave_missed", {"boot_id": boot_id, "fault": type(fault).__name__})
 
 
 async def _loop(job: Job, leases: Leases, stop: asyncio.Event, say: Say) -> None:
@@ -98,14 +98,14 @@ async def _loop(job: Job, leases: Leases, stop: asyncio.Event, say: Say) -> None
         try:
             lease = await _held(job, leases, lease)
             if lease is not None:
-                done = await job.turn(lease)
+                done = await _turned(job, leases, lease)
                 if done:
-                    say("job", job=job.name, epoch=lease.epoch, done=str(done))
+                    say("job", {"job": job.name, "epoch": lease.epoch, "done": str(done)})
         except Deposed:
-            say("job_deposed", job=job.name, epoch=lease.epoch if lease else 0)
+            say("job_deposed", {"job": job.name, "epoch": lease.epoch if lease else 0})
             lease = None
         except Exception as fault:
-            say("job_failed", job=job.name, fault=f"{type(fault).__name__}: {fault}")
+            say("job_failed", {"job": job.name, "fault": f"{type(fault).__name__}: {fault}"})
         await _pause(stop, job.every_s)
     if lease is not None:
         await _given_up(lease, leases, say)
@@ -119,11 +119,26 @@ async def _held(job: Job, leases: Leases, lease: Lease | None) -> Lease | None:
     return lease
 
 
+async def _turned(job: Job, leases: Leases, lease: Lease) -> Any:
+    """One round, its lease renewed as long as it takes; cut short when the lease is lost, for then
+    another process has begun the same round."""
+    turn = asyncio.ensure_future(job.turn(lease))
+    try:
+        while True:
+            done, _ = await asyncio.wait({turn}, timeout=leases.renew_every_s)
+            if done:
+                return turn.result()
+            await leases.renew(lease)
+    finally:
+        turn.cancel()
+        await asyncio.wait({turn})
+
+
 async def _given_up(lease: Lease, leases: Leases, say: Say) -> None:
     try:
         await leases.give_up(lease)
     except Exception as fault:
-        say("give_up_missed", job=lease.job, fault=type(fault).__name__)
+        say("give_up_missed", {"job": lease.job, "fault": type(fault).__name__})
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
