@@ -1,0 +1,331 @@
+-- name: commit
+-- A batch of units, one per lead, in one statement and so in one transaction: $1 holds the rows of
+-- all of them, table by table. Answers the leads of which nothing was written, and why.
+--
+-- First everything that may hold a unit back, locked in one order by every writer (cap windows,
+-- leads, attempts, each sorted) so that two writers never wait for each other in a circle; then `ok`,
+-- the leads that go through; then the writing, for those alone. Where one write must come before
+-- another, it reads the other's result.
+WITH lead_move AS MATERIALIZED (
+    SELECT *, lead_day(lead_id) AS day
+    FROM jsonb_to_recordset($1::jsonb->'lead_moves') AS m (
+        lead_id uuid, old text, new text, custody_seq integer, custody_head text, boot_id text,
+        events integer
+    )
+),
+move AS MATERIALIZED (
+    SELECT *, lead_day(lead_id) AS day
+    FROM jsonb_to_recordset($1->'attempt_moves') AS m (
+        attempt_id uuid, lead_id uuid, old text, new text, buyer_ref text, buyer_reason text,
+        resolved_by text, next_check_at timestamptz
+    )
+),
+new_attempt AS MATERIALIZED (
+    SELECT * FROM jsonb_populate_recordset(NULL::attempt, $1->'attempts')
+),
+take AS MATERIALIZED (
+    SELECT a.lead_id, a.attempt_id, a.buyer_id, w->>0 AS win, (w->>1)::bigint AS most,
+           (w->>2)::bigint AS amount
+    FROM new_attempt a CROSS JOIN jsonb_array_elements(a.windows) AS w
+    WHERE a.cap_mode = 'strict'
+),
+given_back AS MATERIALIZED (
+    SELECT m.lead_id, c.attempt_id, c.buyer_id, c.win, c.amount
+    FROM move m JOIN cap_claim c ON c.attempt_id = m.attempt_id
+    WHERE m.new IN ('voided', 'rejected') AND c.state = 'held'
+),
+window_now AS MATERIALIZED (
+    SELECT c.buyer_id, c.win, c.used
+    FROM cap_window c
+    JOIN (SELECT buyer_id, win FROM take UNION SELECT buyer_id, win FROM given_back) AS touched
+        USING (buyer_id, win)
+    ORDER BY c.buyer_id, c.win
+    FOR NO KEY UPDATE OF c
+),
+lead_now AS MATERIALIZED (
+    SELECT l.lead_id
+    FROM lead_move m JOIN lead l USING (lead_id, day)
+    WHERE l.state = ANY (string_to_array(m.old, ','))
+      AND l.custody_seq = m.custody_seq - m.events
+      AND (SELECT count(*) FROM window_now) IS NOT NULL
+    ORDER BY l.lead_id
+    FOR NO KEY UPDATE OF l
+),
+attempt_now AS MATERIALIZED (
+    SELECT a.attempt_id
+    FROM move m JOIN attempt a USING (lead_id, day, attempt_id)
+    WHERE a.state = m.old AND (SELECT count(*) FROM lead_now) IS NOT NULL
+    ORDER BY a.lead_id, a.attempt_id
+    FOR NO KEY UPDATE OF a
+),
+held_back AS MATERIALIZED (
+    SELECT m.lead_id, 'stale' AS kind
+    FROM lead_move m WHERE m.lead_id NOT IN (SELECT lead_id FROM lead_now)
+    UNION ALL
+    SELECT m.lead_id, 'stale'
+    FROM move m WHERE m.attempt_id NOT IN (SELECT attempt_id FROM attempt_now)
+    UNION ALL
+    SELECT n.lead_id, 'conflict'
+    FROM jsonb_to_recordset($1->'idem') AS n (seller_id integer, key text, lead_id uuid)
+    JOIN idem i USING (seller_id, key)
+    UNION ALL
+    -- A window without room for all who ask: who gets it is decided one by one, by the fence.
+    SELECT t.lead_id, 'short'
+    FROM (
+        SELECT t.lead_id, t.most,
+               coalesce(w.used, 0) + sum(t.amount) OVER (PARTITION BY t.buyer_id, t.win) AS wanted
+        FROM take t LEFT JOIN window_now w USING (buyer_id, win)
+    ) AS t
+    WHERE t.wanted > t.most
+),
+ok AS MATERIALIZED (
+    SELECT value::uuid AS lead_id FROM jsonb_array_elements_text($1->'leads')
+    EXCEPT SELECT lead_id FROM held_back
+),
+-- the writing ---------------------------------------------------------------------------------------
+moved AS MATERIALIZED (
+    UPDATE attempt a
+    SET state = m.new,
+        buyer_ref = coalesce(m.buyer_ref, a.buyer_ref),
+        buyer_reason = coalesce(m.buyer_reason, a.buyer_reason),
+        resolved_by = coalesce(m.resolved_by, a.resolved_by),
+        next_check_at = m.next_check_at,
+        booked_on = CASE WHEN m.new = 'sold' THEN (now() AT TIME ZONE 'UTC')::date END,
+        updated_at = now()
+    FROM move m
+    WHERE m.lead_id IN (SELECT lead_id FROM ok)
+      AND a.lead_id = m.lead_id AND a.day = m.day AND a.attempt_id = m.attempt_id
+      AND a.state = m.old
+    RETURNING a.attempt_id, a.lead_id, a.day, a.state
+),
+lead_moved AS (
+    UPDATE lead l
+    SET state = m.new, custody_seq = m.custody_seq, custody_head = decode(m.custody_head, 'hex'),
+        boot_id = coalesce(m.boot_id, l.boot_id), updated_at = now()
+    FROM lead_move m
+    WHERE m.lead_id IN (SELECT lead_id FROM ok) AND l.lead_id = m.lead_id AND l.day = m.day
+),
+-- A window is written once: what is taken less what is given back.
+change AS MATERIALIZED (
+    SELECT buyer_id, win, sum(amount) AS amount
+    FROM (
+        SELECT lead_id, buyer_id, win, amount FROM take
+        UNION ALL SELECT lead_id, buyer_id, win, -amount FROM given_back
+    ) AS part
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+    GROUP BY buyer_id, win
+),
+window_changed AS (
+    UPDATE cap_window c
+    SET used = c.used + d.amount, updated_at = now()
+    FROM change d
+    WHERE c.buyer_id = d.buyer_id AND c.win = d.win
+      AND (d.buyer_id, d.win) IN (SELECT buyer_id, win FROM window_now)
+),
+window_made AS (
+    INSERT INTO cap_window (buyer_id, win, used)
+    SELECT buyer_id, win, amount FROM change
+    WHERE (buyer_id, win) NOT IN (SELECT buyer_id, win FROM window_now)
+    ORDER BY buyer_id, win
+),
+claim_settled AS (
+    UPDATE cap_claim c
+    SET state = CASE m.state WHEN 'sold' THEN 'used' ELSE 'released' END, at = now()
+    FROM moved m
+    WHERE c.attempt_id = m.attempt_id AND c.state = 'held'
+      AND m.state IN ('sold', 'voided', 'rejected')
+),
+claimed AS (
+    INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount)
+    SELECT buyer_id, win, attempt_id, lead_id, amount
+    FROM take WHERE lead_id IN (SELECT lead_id FROM ok)
+),
+-- Slots pass from an attempt that ended to the one that follows, or become free. One that was written
+-- off keeps its slots and its caps: the buyer may have the lead, so it is never sold again.
+wanted_slot AS MATERIALIZED (
+    SELECT a.lead_id, lead_day(a.lead_id) AS day, slot, a.attempt_id
+    FROM new_attempt a CROSS JOIN unnest(a.slots) AS slot
+    WHERE a.lead_id IN (SELECT lead_id FROM ok)
+),
+slot_passed AS MATERIALIZED (
+    UPDATE sale_slot s
+    SET attempt_id = p.next_id
+    FROM (
+        SELECT s.lead_id, s.day, s.slot, w.attempt_id AS next_id
+        FROM (SELECT lead_id, day FROM moved UNION SELECT lead_id, day FROM wanted_slot) AS touched
+        JOIN sale_slot s USING (lead_id, day)
+        LEFT JOIN wanted_slot w USING (lead_id, day, slot)
+        WHERE s.attempt_id IN (
+                  SELECT attempt_id FROM moved WHERE state IN ('voided', 'rejected'))
+           OR (s.attempt_id IS NULL AND w.attempt_id IS NOT NULL)
+    ) AS p
+    WHERE s.lead_id = p.lead_id AND s.day = p.day AND s.slot = p.slot
+    RETURNING s.lead_id, s.slot
+),
+slot_taken AS (
+    INSERT INTO sale_slot (lead_id, day, slot, attempt_id)
+    SELECT lead_id, day, slot, attempt_id FROM wanted_slot
+    WHERE (lead_id, slot) NOT IN (SELECT lead_id, slot FROM slot_passed)
+),
+done AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1->'idem_done') AS d (
+        lead_id uuid, seller_id integer, key text, reply jsonb
+    )
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+),
+idem_made AS (
+    INSERT INTO idem (seller_id, key, fingerprint, lead_id, state, reply, done_at)
+    SELECT n.seller_id, n.key, n.fingerprint, n.lead_id,
+           CASE WHEN d.reply IS NULL THEN n.state ELSE 'done' END,
+           d.reply, CASE WHEN d.reply IS NOT NULL THEN now() END
+    FROM jsonb_populate_recordset(NULL::idem, $1->'idem') AS n
+    LEFT JOIN done d USING (seller_id, key)
+    WHERE n.lead_id IN (SELECT lead_id FROM ok)
+    ORDER BY n.seller_id, n.key
+),
+idem_finished AS (
+    UPDATE idem i
+    SET state = 'done', reply = d.reply, done_at = now()
+    FROM done d
+    WHERE i.seller_id = d.seller_id AND i.key = d.key AND i.state = 'running'
+),
+lead_made AS (
+    INSERT INTO lead (
+        lead_id, day, seller_id, source_id, sub_id, vertical_id, external_id, state, mode,
+        max_sales, direct, promised_payout_micros, min_payout_micros, floor_micros, currency,
+        consent_kind, custody_seq, custody_head, book_version, mask_id, offer, boot_id, test,
+        received_at
+    )
+    SELECT lead_id, lead_day(lead_id), seller_id, source_id, sub_id, vertical_id, external_id, state,
+           mode, max_sales, direct, promised_payout_micros, min_payout_micros, floor_micros,
+           currency, consent_kind, custody_seq, custody_head, book_version, mask_id, offer, boot_id,
+           test, received_at
+    FROM jsonb_populate_recordset(NULL::lead, $1->'leads_made')
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+    ORDER BY lead_id
+),
+private_made AS (
+    INSERT INTO lead_private (lead_id, day, key_epoch, wrapped_dek, sealed)
+    SELECT lead_id, lead_day(lead_id), key_epoch, wrapped_dek, sealed
+    FROM jsonb_populate_recordset(NULL::lead_private, $1->'privates')
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+),
+persons_made AS (
+    INSERT INTO person_key (lead_id, day, vertical_id, kind, pepper_epoch, hmac)
+    SELECT lead_id, lead_day(lead_id), vertical_id, kind, pepper_epoch, hmac
+    FROM jsonb_populate_recordset(NULL::person_key, $1->'persons')
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+    ON CONFLICT DO NOTHING
+),
+attempts_made AS (
+    INSERT INTO attempt (
+        attempt_id, lead_id, day, seller_id, buyer_id, contract_id, contract_version, rank, leg,
+        price_micros, payout_micros, fee_micros, currency, buyer_bid_ref, bid_expires_at,
+        deadline_at, next_check_at, boot_id, cap_mode, cap_sq, windows, slots, test, created_at
+    )
+    SELECT attempt_id, lead_id, lead_day(lead_id), seller_id, buyer_id, contract_id,
+           contract_version, rank, leg, price_micros, payout_micros, fee_micros, currency,
+           buyer_bid_ref, bid_expires_at, deadline_at, next_check_at, boot_id, cap_mode, cap_sq,
+           windows, slots, test, created_at
+    FROM new_attempt
+    WHERE lead_id IN (SELECT lead_id FROM ok) AND (SELECT count(*) FROM moved) IS NOT NULL
+    ORDER BY lead_id
+),
+events_made AS (
+    INSERT INTO attempt_event (attempt_id, lead_id, day, state, at, detail)
+    SELECT attempt_id, lead_id, lead_day(lead_id), state, at, detail
+    FROM jsonb_populate_recordset(NULL::attempt_event, $1->'events')
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+),
+custody_made AS (
+    INSERT INTO custody_event (lead_id, day, seq, kind, bytes, prev, hash, at)
+    SELECT lead_id, lead_day(lead_id), seq, kind, bytes, prev, hash, at
+    FROM jsonb_populate_recordset(NULL::custody_event, $1->'custody')
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+    ORDER BY lead_id, seq
+),
+-- An account that is not there leaves NULL, which is refused: no transfer is ever left out.
+transfers_made AS (
+    INSERT INTO transfer (
+        transfer_id, lead_id, day, attempt_id, code, debit_account, credit_account, amount_micros,
+        currency, reverses, part, at
+    )
+    SELECT t.transfer_id, t.lead_id, lead_day(t.lead_id), t.attempt_id, t.code, debit.id, credit.id,
+           t.amount_micros, t.currency, t.reverses, t.part, t.at
+    FROM jsonb_to_recordset($1->'transfers') AS t (
+        transfer_id uuid, lead_id uuid, attempt_id uuid, code integer, debit_party integer,
+        debit_kind text, credit_party integer, credit_kind text, amount_micros bigint,
+        currency text, reverses uuid, part smallint, at timestamptz
+    )
+    LEFT JOIN account debit
+        ON (debit.party_id, debit.kind, debit.currency) = (t.debit_party, t.debit_kind, t.currency)
+    LEFT JOIN account credit
+        ON (credit.party_id, credit.kind, credit.currency)
+           = (t.credit_party, t.credit_kind, t.currency)
+    WHERE t.lead_id IN (SELECT lead_id FROM ok)
+    ORDER BY t.lead_id, t.transfer_id
+    ON CONFLICT (lead_id, day, transfer_id) DO NOTHING
+),
+outbox_made AS (
+    INSERT INTO outbox (outbox_id, lead_id, day, party_id, kind, body, at)
+    SELECT outbox_id, lead_id, lead_day(lead_id), party_id, kind, body, at
+    FROM jsonb_populate_recordset(NULL::outbox, $1->'outbox')
+    WHERE lead_id IN (SELECT lead_id FROM ok)
+)
+SELECT lead_id::text, max(kind) AS kind FROM held_back GROUP BY lead_id  -- stale before short
+
+-- name: windows_exist
+-- The fence, first step: every window that is asked for has a row.
+INSERT INTO cap_window (buyer_id, win)
+SELECT DISTINCT buyer_id, win FROM unnest($1::integer[], $2::text[]) AS asked (buyer_id, win)
+ORDER BY buyer_id, win
+ON CONFLICT (buyer_id, win) DO NOTHING
+
+-- name: windows_locked
+-- The fence, second step: the windows as they stand, ours until the transaction ends.
+SELECT c.buyer_id, c.win, c.used
+FROM cap_window c
+JOIN (SELECT DISTINCT * FROM unnest($1::integer[], $2::text[]) AS a (buyer_id, win)) AS asked
+    USING (buyer_id, win)
+ORDER BY c.buyer_id, c.win
+FOR NO KEY UPDATE OF c
+
+-- name: accounts_exist
+-- The accounts that transfers name.
+INSERT INTO account (party_id, kind, currency)
+SELECT DISTINCT party_id, kind, currency
+FROM unnest($1::integer[], $2::text[], $3::text[]) AS named (party_id, kind, currency)
+ORDER BY party_id, kind, currency
+ON CONFLICT (party_id, kind, currency) DO NOTHING
+
+-- name: committed
+-- Which of these units are in the database: known by the hash of their last custody event, which no
+-- other unit can have; a unit without one by its marker.
+SELECT u.lead_id::text
+FROM jsonb_to_recordset($1) AS u (lead_id uuid, seq integer, hash bytea, marker uuid, state text)
+WHERE CASE
+    WHEN u.hash IS NOT NULL THEN EXISTS (
+        SELECT FROM custody_event c
+        WHERE c.lead_id = u.lead_id AND c.day = lead_day(u.lead_id) AND c.seq = u.seq
+          AND c.hash = u.hash)
+    ELSE EXISTS (
+        SELECT FROM attempt_event e
+        WHERE e.lead_id = u.lead_id AND e.day = lead_day(u.lead_id) AND e.attempt_id = u.marker
+          AND e.state = u.state)
+      OR EXISTS (
+        SELECT FROM lead l
+        WHERE l.lead_id = u.marker AND l.day = lead_day(u.marker) AND l.state = u.state)
+END
+
+-- name: whoami
+-- The server process behind this connection: it can be told from a later one with the same number.
+SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+
+-- name: end_session
+-- A session we lost may still be at work: end it, and wait until it is gone.
+SELECT pg_terminate_backend(pid, $3::bigint) FROM pg_stat_activity
+WHERE pid = $1 AND backend_start = $2
+
+-- name: session_exists
+-- Whether the session we lost is still there.
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2)
