@@ -46,13 +46,16 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, kw_only=True):
-    """What one turn did."""
+    """What one turn did; false when there was nothing to do."""
 
     doubted: int = 0
     resolved: int = 0
     postponed: int = 0
     interrupted: int = 0
     failed: int = 0
+
+    def __bool__(self) -> bool:
+        return any(msgspec.structs.astuple(self))
 
 
 NO_POLICY = InDoubtTerms()
