@@ -229,8 +229,9 @@ class Buyer:
     def _remember(self, path: Path) -> None:
         if not path.exists():
             return
-        for line in path.read_bytes().splitlines():
-            event = events.decode(line)
+        past, size = events.read(path)
+        os.truncate(path, size)
+        for event in past:
             if event.kind != "post" or not event.attempt_id or event.repeat:
                 continue
             if event.accepted:

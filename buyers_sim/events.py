@@ -2,6 +2,7 @@
 
 import base64
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -50,6 +51,17 @@ def body_texts(body: bytes) -> tuple[str, str]:
         return body.decode(), ""
     except UnicodeDecodeError:
         return "", base64.b64encode(body).decode()
+
+
+def read(path: Path) -> tuple[list[Event], int]:
+    """The events of a truth file, and how many bytes they take.
+
+    A torn last line (the machine died while it was written) was never answered and is left out;
+    any other line that does not read raises `msgspec.MsgspecError`.
+    """
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    return [decode(line) for line in whole.splitlines()], len(whole)
 
 
 encode = msgspec.json.Encoder().encode

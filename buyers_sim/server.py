@@ -112,8 +112,7 @@ class Connection(asyncio.Protocol):
     # --- the transport ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport  # type: ignore[assignment]  # uvloop's class is its own
         self._cast.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
