@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         "_extra",
         "_fault",
         "_framed",
-        "_head_bytes",
+        "_head_bytes_max",
         "_head_done",
         "_is_whole",
         "_keep_alive",
@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         "_owner",
         "_parser",
         "_received",
+        "_reply_bytes_max",
         "_request",
         "_size",
         "_status",
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, owner: Owner, *, now: float) -> None:
         self._owner = owner
+        self._head_bytes_max, self._reply_bytes_max = owner.head_bytes_max, owner.reply_bytes_max
         self._wire_bytes_max = owner.head_bytes_max + CHUNK_OVERHEAD * owner.reply_bytes_max
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
@@ -106,16 +108,16 @@ class Connection(asyncio.Protocol):
         self.let_go_at = 0.0
         self.is_outstanding = self.is_closed = self.was_late = False
         self._lost: asyncio.Future[None] | None = None
+        self._fault: NoReply | None = None
+        self._extra = self._keep_alive = False
+        self._status = 0
         self._clear()
 
     def _clear(self) -> None:
-        self._chunks.clear()
-        self._received = self._size = self._head_bytes = 0
-        self._status = 0
+        """Ready for the next answer. A fault or anything extra is for good: it closes us."""
+        self._received = self._size = 0
         self._content_type = b""
         self._head_done = self._framed = self._is_whole = False
-        self._keep_alive = self._extra = False
-        self._fault: NoReply | None = None
 
     # --- our side ---------------------------------------------------------------------------------
 
@@ -167,18 +169,19 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came. Bytes nobody asked for close the connection: what follows could be taken
         for the next answer."""
-        if not self.is_outstanding or self.is_closed:
+        if not self.is_outstanding:
             self.close()
             return
         self._received += len(data)
+        had_head = self._head_done
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._extra = True
             if not self._is_whole and self._fault is None:
                 self._fault = _unreadable(str(error))
-        if self._fault is None and not self._is_whole:
-            self._fault = self._outgrown()
+        if self._received > self._head_bytes_max and self._fault is None:
+            self._fault = self._outgrown(data, had_head=had_head)
         if self._fault is not None:
             self._fail(self._fault)
         elif self._is_whole:
@@ -207,14 +210,13 @@ class Connection(asyncio.Protocol):
             self._extra = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_whole or self._head_done:
-            return
-        self._head_bytes += len(name) + len(value) + 4
         length = len(name)
-        if length == 12 and name.lower() == b"content-type":
-            self._content_type = value
-        elif length == 14 and name.lower() == b"content-length":
-            self._framed = True
+        if length == 12:
+            if name.lower() == b"content-type" and not self._head_done:
+                self._content_type = value
+        elif length == 14:
+            if name.lower() == b"content-length":
+                self._framed = True
         elif length == 17 and name.lower() == b"transfer-encoding":
             self._framed = b"chunked" in value.lower()
 
@@ -222,14 +224,12 @@ class Connection(asyncio.Protocol):
         if not self._is_whole:
             self._head_done = True
             self._status = self._parser.get_status_code()
-            if self._head_bytes > self._owner.head_bytes_max:
-                self._fault = _unreadable("the head is larger than the limit")
 
     def on_body(self, body: bytes) -> None:
         if self._is_whole:
             return
         self._size += len(body)
-        if self._size > self._owner.reply_bytes_max:
+        if self._size > self._reply_bytes_max:
             self._fault = _TOO_LARGE
         elif self.asking is not None:
             self._chunks.append(body)
@@ -247,14 +247,17 @@ class Connection(asyncio.Protocol):
 
     # --- ends -------------------------------------------------------------------------------------
 
-    def _outgrown(self) -> NoReply | None:
-        """What the bytes so far, framing included, are too many for."""
+    def _outgrown(self, data: bytes, *, had_head: bool) -> NoReply | None:
+        """What the bytes so far, framing included, are too many for. Asked only once there are more
+        than a head may have."""
+        head_bytes = 0
         if not self._head_done:
-            if self._received > self._owner.head_bytes_max:
-                return _unreadable("the head is larger than the limit")
-        elif self._received > self._wire_bytes_max:
-            return _TOO_LARGE
-        return None
+            head_bytes = self._received
+        elif not had_head:
+            head_bytes = self._received - len(data) + data.find(b"\r\n\r\n") + 4
+        if head_bytes > self._head_bytes_max:
+            return _unreadable("the head is larger than the limit")
+        return _TOO_LARGE if self._received > self._wire_bytes_max else None
 
     def _complete(self, *, reusable: bool) -> None:
         asking, index, owner = self.asking, self.index, self._owner
@@ -307,6 +310,7 @@ class Connection(asyncio.Protocol):
     def _idle(self) -> None:
         self.is_outstanding = False
         self.asking = self._request = None
+        self._chunks.clear()
         self._clear()
 
 
