@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from exchange.core.book import Book
+from exchange.core.caps import parts_of
 from exchange.core.custody import verify
 from exchange.core.material import (
     AttemptFacts,
@@ -359,7 +360,7 @@ def _cap(used: Used, names: _Names) -> CapStory:
     return CapStory(
         contract=names.contract(used.contract_id),
         cap=_cap_words(contract, used.cap_index),
-        segment=used.win.split(".", 3)[3] if used.win.count(".") >= 3 else "",
+        segment=parts_of(used.win).segment or "",
         used=amount(used.used),
         held=amount(used.held),
         limit=amount(used.limit),

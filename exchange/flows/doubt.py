@@ -7,10 +7,10 @@ the same time do no harm: one writes, the other is told so. Valkey hears of it a
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from exchange.core.book import Book
-from exchange.core.caps import Window
+from exchange.core.caps import held_windows
 from exchange.core.doubt import Finding
 from exchange.core.model import Buyer, Fact
 from exchange.core.resolution import Case, LeadNow, Told, ending, interrupted, into_doubt
@@ -73,7 +73,7 @@ class Endings:
 
 
 async def tell_caps(
-    caps: Caps, *, buyer_id: int, attempt_id: str, state: str, held: Sequence[Sequence[object]]
+    caps: Caps, *, buyer_id: int, attempt_id: str, state: str, held: Sequence[Sequence[Any]]
 ) -> bool:
     """Tells Valkey what an attempt's state means for its hold: kept while in doubt, counted when
     sold, given back otherwise. Harmless when it knew. False when it could not be told."""
@@ -82,21 +82,8 @@ async def tell_caps(
     if state == "unknown":
         return await caps.keep(buyer_id, attempt_id)
     if state == "sold":
-        return await caps.commit(buyer_id, attempt_id, windows_of(held))
+        return await caps.commit(buyer_id, attempt_id, held_windows(held))
     return await caps.release(buyer_id, attempt_id)
-
-
-def windows_of(held: Sequence[Sequence[object]]) -> tuple[Window, ...]:
-    """The windows an attempt's row names, as `[win, limit, amount]`."""
-    return tuple(
-        Window(
-            win=str(win),
-            limit=int(str(limit)),
-            amount=int(str(amount)),
-            cap_index=int(str(win).split(".")[1]),
-        )
-        for win, limit, amount in held
-    )
 
 
 def name_of(buyer: Buyer) -> str:
