@@ -1,6 +1,7 @@
 """Every setting, read once from the environment, checked all together, as frozen values.
 
-A setting is `EXCHANGE_<NAME>`; a limit is `EXCHANGE_<LIMIT>` likewise. Secrets come by file and are
+A setting is `EXCHANGE_<NAME>`; a limit is `EXCHANGE_<LIMIT>` likewise. The URLs, which may hold
+passwords, may come by file: `EXCHANGE_DATABASE_URL_FILE` names a file that holds the URL. They are
 hidden in `shown()`. Settings stop at `app.py`: parts receive numbers, never this module.
 """
 
@@ -107,7 +108,7 @@ def read_settings(environment: Mapping[str, str], **given: Any) -> Settings:
     limits: dict[str, Any] = {}
     limit_types = get_type_hints(Limits, include_extras=True)
     setting_types = get_type_hints(Settings, include_extras=True)
-    for name, text in environment.items():
+    for name, text in _with_files(environment, problems).items():
         if not name.startswith(PREFIX):
             continue
         key = name[len(PREFIX) :].lower()
@@ -122,6 +123,26 @@ def read_settings(environment: Mapping[str, str], **given: Any) -> Settings:
     if problems:
         raise BadSettings(problems)
     return Settings(**values, limits=Limits(**limits))
+
+
+BY_FILE = (f"{PREFIX}DATABASE_URL", f"{PREFIX}VALKEY_URL")
+
+
+def _with_files(environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """The environment with `<NAME>_FILE` replaced by `<NAME>` and what the file holds."""
+    read = dict(environment)
+    for name in BY_FILE:
+        file = read.pop(f"{name}_FILE", None)
+        if file is None:
+            continue
+        if name in read:
+            problems.append(f"{name} and {name}_FILE are both set: choose one")
+            continue
+        try:
+            read[name] = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            problems.append(f"{name}_FILE: {file} cannot be read")
+    return read
 
 
 def _read(

@@ -116,7 +116,7 @@ def test_every_dependency_says_why_in_the_handbook() -> None:
 def test_every_dependency_says_why_on_its_line() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for name in requirements():
-        line = re.search(rf'^\s*"{re.escape(name)}[><=~].*$', text, flags=re.MULTILINE)
+        line = re.search(rf'^\s*"{re.escape(name)}[\[><=~].*$', text, flags=re.MULTILINE)
         assert line is not None, name
         assert re.search(r"# \S", line.group()), name
 
