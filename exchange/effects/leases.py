@@ -10,9 +10,12 @@ believes. All times are Postgres's own, so hosts' clocks do not matter.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import asyncpg
 import msgspec
 
 from exchange.effects.sql import queries
+
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Rows(Protocol):
@@ -51,9 +54,14 @@ class Boots:
         """Still alive. To be called several times per `dead_after_s`."""
         await self._database.execute(self._sql["boot_beat"], boot_id)
 
-    async def leave(self, boot_id: str) -> None:
-        """This process has drained and stops: nothing of it is under way."""
-        await self._database.execute(self._sql["boot_leave"], boot_id)
+    async def leave(self, boot_id: str) -> bool:
+        """This process has drained and stops: nothing of it is under way. False when the database
+        is away; then it is missed by its beats."""
+        try:
+            await self._database.execute(self._sql["boot_leave"], boot_id)
+        except _AWAY:
+            return False
+        return True
 
     async def dead_boots(self) -> tuple[str, ...]:
         """Boots that no longer beat and may have left something open. Empty while Postgres itself
@@ -91,6 +99,11 @@ class Leases:
         if epoch is None:
             raise Deposed(f"the lease of {lease.job} was taken over")
 
-    async def give_up(self, lease: Lease) -> None:
-        """Lets the next process take the job at once. Harmless when it was lost already."""
-        await self._database.execute(self._sql["lease_give_up"], lease.job, lease.epoch)
+    async def give_up(self, lease: Lease) -> bool:
+        """Lets the next process take the job at once. Harmless when it was lost already; false when
+        the database is away, and the lease expires by itself."""
+        try:
+            await self._database.execute(self._sql["lease_give_up"], lease.job, lease.epoch)
+        except _AWAY:
+            return False
+        return True

@@ -85,10 +85,8 @@ async def beating(
         except Exception as fault:
             say("beat_missed", {"boot_id": boot_id, "fault": type(fault).__name__})
         await _pause(stop, every_s)
-    try:
-        await boots.leave(boot_id)
-    except Exception as fault:
-        say("leave_missed", {"boot_id": boot_id, "fault": type(fault).__name__})
+    if not await boots.leave(boot_id):
+        say("leave_missed", {"boot_id": boot_id})
 
 
 async def _loop(job: Job, leases: Leases, stop: asyncio.Event, say: Say) -> None:
@@ -107,8 +105,8 @@ async def _loop(job: Job, leases: Leases, stop: asyncio.Event, say: Say) -> None
         except Exception as fault:
             say("job_failed", {"job": job.name, "fault": f"{type(fault).__name__}: {fault}"})
         await _pause(stop, job.every_s)
-    if lease is not None:
-        await _given_up(lease, leases, say)
+    if lease is not None and not await leases.give_up(lease):
+        say("give_up_missed", {"job": job.name})
 
 
 async def _held(job: Job, leases: Leases, lease: Lease | None) -> Lease | None:
@@ -132,13 +130,6 @@ async def _turned(job: Job, leases: Leases, lease: Lease) -> Any:
     finally:
         turn.cancel()
         await asyncio.wait({turn})
-
-
-async def _given_up(lease: Lease, leases: Leases, say: Say) -> None:
-    try:
-        await leases.give_up(lease)
-    except Exception as fault:
-        say("give_up_missed", {"job": lease.job, "fault": type(fault).__name__})
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
