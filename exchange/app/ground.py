@@ -1,8 +1,9 @@
 """What every process of the exchange stands on: connections, the book in force, a heartbeat."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,10 @@ class Ground(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def ground(
-    settings: Settings, urls: Urls, *, kind: str, number: int
+    settings: Settings, urls: Urls, *, kind: str, number: int, beats: bool = True
 ) -> AsyncIterator[Ground]:
-    """The ground of a process: connected, the book in force and kept so, the heart beating."""
+    """The ground of a process: connected, the book in force and kept so, the heart beating
+    (`beats` is false for a command that answers nobody)."""
     clock, limits = Clock(), settings.limits
     boot_id = clock.new_id()
     worker = f"{kind}-{number}"
@@ -125,12 +127,8 @@ async def ground(
         await secrets.refresh()
         _background(stack, _books(store, standing, secrets, clock, say), "book")
         _background(stack, metrics.run(), "metrics")
-        stop = asyncio.Event()
-        boots = Boots(database, dead_after_s=DEAD_AFTER_S)
-        heart = asyncio.create_task(
-            beating(boots, boot_id, kind, every_s=BEAT_S, stop=stop, say=saying(say))
-        )
-        stack.push_async_callback(_stopped, stop, heart)
+        if beats:
+            await _heart(stack, Boots(database, dead_after_s=DEAD_AFTER_S), boot_id, kind, say)
         say("started", kind=kind, book_version=book.version, settings=shown(settings))
         stack.callback(say, "stopped", kind=kind)
         yield Ground(
@@ -149,6 +147,21 @@ async def ground(
             say,
             secrets.read,
         )
+
+
+def tools(settings: Settings, urls: Urls) -> AbstractAsyncContextManager[Ground]:
+    """The ground of a command: the same parts, no heartbeat, and no log."""
+    quiet = msgspec.structs.replace(settings, log=os.devnull)
+    return ground(quiet, urls, kind="command", number=1023, beats=False)
+
+
+async def _heart(
+    stack: AsyncExitStack, boots: Boots, boot_id: str, kind: str, say: Callable[..., Any]
+) -> None:
+    """Say once a second that this process lives, until the stack unwinds."""
+    stop = asyncio.Event()
+    beat = beating(boots, boot_id, kind, every_s=BEAT_S, stop=stop, say=saying(say))
+    stack.push_async_callback(_stopped, stop, asyncio.create_task(beat, name="heart"))
 
 
 class Secrets:

@@ -29,8 +29,10 @@ from exchange.effects.journal import Journal
 from exchange.effects.leads import Leads
 from exchange.effects.metrics import CONTENT_TYPE
 from exchange.effects.offers import Offers
+from exchange.effects.stories import Stories
 from exchange.flows.admission import Admission
 from exchange.flows.doubt import Endings, Resolving
+from exchange.flows.explain import Explain
 from exchange.flows.opening import Openings
 from exchange.flows.ping import PingLimits, Pings
 from exchange.flows.post import PostLimits, Posts
@@ -88,7 +90,7 @@ async def _served(
     journal = Journal(queue_max=limits.journal_queue_max, on_batch=journalled)
     await journal.start(urls.database_url)
     pings = _pings(base, offers, journal, limits)
-    resolving = _resolving(base)
+    resolving = resolving_of(base)
     posts = _posts(base, pings, offers, leads, resolving, limits)
     watch = Watch(
         clock=base.clock,
@@ -205,7 +207,19 @@ def _trials(base: Ground, limits: Limits) -> Callable[[int], Awaitable[bool]]:
     return claim
 
 
-def _resolving(base: Ground) -> Resolving:
+def explainer(base: Ground, invited_max: int) -> Explain:
+    """Who tells the story of a ping or lead."""
+    return Explain(
+        stories=Stories(base.database),
+        load_book=base.store.load_version,
+        caps=base.caps,
+        clock=base.clock,
+        invited_max=invited_max,
+    )
+
+
+def resolving_of(base: Ground) -> Resolving:
+    """Who ends doubts on somebody's word."""
     endings = Endings(
         commits=base.commits, caps=base.caps, clock=base.clock, book=lambda: base.standing.book
     )
@@ -252,7 +266,10 @@ def _routed(
     ).add_to(app.router, door)
     BuyerApi(resolving=resolving).add_to(app.router, door)
     OperatorApi(
-        resolving=resolving, database=base.database, book=lambda: base.standing.book
+        explain=explainer(base, limits.invited_max),
+        doubts=Doubts(base.database),
+        resolving=resolving,
+        book=lambda: base.standing.book,
     ).add_to(app.router, door)
     OpsApi(
         missing=lambda: _missing(base),
