@@ -113,7 +113,8 @@ class Database:
 
 async def migrate(url: str) -> None:
     """Brings the database's schema up to date: one transaction under one lock, so calling it twice,
-    or from two processes at once, is harmless. The login needs CREATEROLE or the roles made."""
+    or from two processes at once, is harmless (not from two threads: Alembic's state is the
+    process's). The login needs CREATEROLE, or the roles made and granted to it."""
     await asyncio.to_thread(_upgrade, url)
 
 
