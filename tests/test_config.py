@@ -1,5 +1,7 @@
 """Settings are read once, checked all together, and shown without their secrets."""
 
+from pathlib import Path
+
 import pytest
 
 from exchange.config import BadSettings, Limits, limit_rows, read_settings, shown
@@ -52,3 +54,31 @@ def test_every_limit_has_a_default_within_its_range() -> None:
     for name, default, allowed in limit_rows():
         low, high = (int(part.replace(",", "")) for part in allowed.split(" to "))
         assert low <= int(default.replace(",", "")) <= high, name
+
+
+def test_a_url_may_come_by_file_so_that_its_password_is_in_no_environment(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgres://u:p@h/d\n")
+    (tmp_path / "valkey").write_text("redis://v")
+    settings = read_settings(
+        {
+            "EXCHANGE_DATABASE_URL_FILE": str(tmp_path / "url"),
+            "EXCHANGE_VALKEY_URL_FILE": str(tmp_path / "valkey"),
+            "EXCHANGE_MASTER_KEY_FILE": "key",
+        }
+    )
+    assert (settings.database_url, settings.valkey_url) == ("postgres://u:p@h/d", "redis://v")
+
+
+def test_a_url_given_twice_or_in_no_readable_file_is_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings) as raised:
+        read_settings(
+            {
+                "EXCHANGE_DATABASE_URL": "postgres://h/d",
+                "EXCHANGE_DATABASE_URL_FILE": str(tmp_path / "url"),
+                "EXCHANGE_VALKEY_URL_FILE": str(tmp_path / "nowhere"),
+                "EXCHANGE_MASTER_KEY_FILE": "key",
+            }
+        )
+    twice, unreadable = raised.value.problems[:2]
+    assert "choose one" in twice
+    assert "cannot be read" in unreadable

@@ -13,11 +13,11 @@ from typing import Any
 Json = Mapping[str, Any]
 
 
-def page(document: Json) -> bytes:
+def page(document: Json) -> str:
     """The page of an OpenAPI document as made by `openapi.document`."""
     template = Template((resources.files(__package__) / "docs.html").read_text(encoding="utf-8"))
     info = document["info"]
-    text = template.substitute(
+    return template.substitute(
         title=escape(info["title"]),
         version=escape(info["version"]),
         description=_paragraphs(info.get("description", "")),
@@ -25,7 +25,6 @@ def page(document: Json) -> bytes:
         calls="".join(_groups(document)),
         types="".join(_types(document)),
     )
-    return text.encode()
 
 
 # --- calls ----------------------------------------------------------------------------------------

@@ -189,14 +189,14 @@ class Seen(HTMLParser):
 
 
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
-    html = page(made()).decode()
+    html = page(made())
     seen = Seen(html)
     assert not seen.tags & {"script", "link", "img", "iframe", "object"}
     assert not re.search(r"https?://|@import|url\(", html)
 
 
 def test_the_page_links_only_to_what_stands_on_it() -> None:
-    seen = Seen(page(made()).decode())
+    seen = Seen(page(made()))
     assert seen.open == []
     inside = {link.removeprefix("#") for link in seen.links if link.startswith("#")}
     assert inside <= seen.ids
@@ -205,7 +205,7 @@ def test_the_page_links_only_to_what_stands_on_it() -> None:
 
 
 def test_the_page_shows_calls_fields_examples_and_problems_as_text() -> None:
-    text = Seen(page(made()).decode()).text
+    text = Seen(page(made())).text
     assert "Then <more>." in text
     assert "A <full> record." in text
     assert "at least 50, at most 30000" in text
