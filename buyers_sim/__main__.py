@@ -115,7 +115,7 @@ async def _play(settings: Settings) -> None:
     await stop.wait()
     for server in (plain_server, good_server, expired_server):
         server.close()
-    cast.close()
+    await cast.close()
 
 
 def _ready(settings: Settings, addresses: dict[str, str], ca: Path) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def ping_plan(ping: PingBody, rules: Behaviour, chance: Draws) -> Plan:
 
 
 def _bid(ping: PingBody, rules: Behaviour, chance: Draws, delay_ms: float) -> Plan:
-    spread = rules.bids.get(ping.vertical) or rules.bids.get("other")
+    by_vertical = rules.bids.get(ping.vertical) or rules.bids.get("other")
+    spread = rules.contracts.get(ping.contract, by_vertical)
     if spread is None or chance[3] < rules.ping.no_bid:
         if chance[4] < 0.5:
             return Plan(answered="no_bid", http=204, delay_ms=delay_ms)

@@ -137,6 +137,8 @@ class Behaviour(Rules, frozen=True, kw_only=True):
     bids: dict[str, Spread] = msgspec.field(
         default_factory=lambda: {"other": Uniform(low=8.0, high=60.0)}
     )
+    contracts: dict[str, Spread] = {}
+    """Bids by contract, before those by vertical: a contract of a fixed price is bid that price."""
     expires_in_s: int | None = None
     ping: PingFaults = PingFaults()
     post: PostFaults = PostFaults()

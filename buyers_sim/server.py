@@ -83,10 +83,11 @@ class Cast:
                 kinds.setdefault(kind, {})[word] = count
         return counts
 
-    def close(self) -> None:
-        """Drop every connection and close the truth files."""
-        for connection in tuple(self.connections):
+    async def close(self) -> None:
+        """Drop every connection, let what was half received be recorded, close the truth files."""
+        for connection in self.connections:
             connection.drop()
+        await asyncio.gather(*(connection.lost for connection in self.connections))
         for buyer in self.buyers.values():
             buyer.close()
 
@@ -107,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
         self.on_message_begin()
 
     # --- the transport ----------------------------------------------------------------------------
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
             self._record_fragment()
         self._transport = None
         self._cast.connections.discard(self)
+        self.lost.set_result(None)
 
     def drop(self) -> None:
         """End the connection at once."""

@@ -58,6 +58,18 @@ def test_two_contracts_of_a_buyer_draw_on_their_own():
     assert len(bids) > 1
 
 
+def test_a_contract_may_have_a_price_of_its_own():
+    table = {"contracts": {"fixed": {"kind": "constant", "value": 18}}, "bids": {}}
+    rules = profile.behaviour(table, where="b")
+    asked = [
+        plans.PingBody(ping_id="p", contract=contract, vertical="solar")
+        for contract in ("fixed", "other")
+    ]
+    plan, other = (plans.ping_plan(one, rules, draws(7, "b", "ping", "p")) for one in asked)
+    assert json.loads(plan.body)["bid"] == "18.00"
+    assert other.answered == "no_bid"
+
+
 def test_faults_come_in_their_shares():
     faults = profile.PingFaults(hang=0.2, reset=0.1)
     count = 20_000

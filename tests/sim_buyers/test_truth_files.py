@@ -3,6 +3,7 @@
 import base64
 import json
 import signal
+import socket
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_a_request_broken_off_leaves_its_fragment(start, one_of_each):
     sim = start("--profile", str(one_of_each))
     with sim.connect() as raw:
         raw.sendall(b"POST /good/post HTTP/1.1\r\nContent-Length: 99\r\n\r\n+13105550142")
-    sim.close()
+        raw.shutdown(socket.SHUT_WR)
+        assert raw.recv(1) == b""  # the simulator has given up on it
     (event,) = sim.truth("good")
     assert (event["kind"], event["body"]) == ("fragment", "+13105550142")
 
@@ -109,3 +111,14 @@ def test_sigterm_ends_it_cleanly(start):
     sim = start("--profile", "quiet")
     sim.process.send_signal(signal.SIGTERM)
     assert sim.close() == 0
+
+
+def test_what_was_half_received_at_the_end_is_recorded_too(start, one_of_each):
+    sim = start("--profile", str(one_of_each))
+    with sim.connect() as raw:
+        whole = b"POST /good/status HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+        half = b"POST /good/post HTTP/1.1\r\nContent-Length: 99\r\n\r\n+13105550142"
+        raw.sendall(whole + half)
+        assert raw.recv(100).startswith(b"HTTP/1.1 405")
+        assert sim.close() == 0
+    assert [event["body"] for event in sim.truth("good")] == ["+13105550142"]
