@@ -48,7 +48,7 @@ Switch = tuple[str, int]
 
 class Rows(Fact, frozen=True, kw_only=True):
     """Rows of the market as read from the store. `keys` and `switched_off` are whole sets, `None`
-    when they did not change."""
+    when they did not change. `refused` says in a sentence which rows could not be read."""
 
     version: int
     verticals: tuple[Vertical, ...] = ()
@@ -58,6 +58,7 @@ class Rows(Fact, frozen=True, kw_only=True):
     contracts: tuple[Contract, ...] = ()
     keys: tuple[ApiKey, ...] | None = None
     switched_off: frozenset[Switch] | None = None
+    refused: tuple[str, ...] = ()
 
 
 class Book(Fact, frozen=True, kw_only=True):
@@ -137,7 +138,7 @@ def edited(book: Book, rows: Rows) -> Steps:
         ),
     )
     schemas = _schemas(book, rows.verticals)
-    refused: list[str] = []
+    refused: list[str] = list(rows.refused)
     indexes = dict(book.indexes)
     for vertical in verticals.values():
         changed = [row for row in rows.contracts if row.vertical_id == vertical.id]
@@ -193,7 +194,7 @@ def _edited_index(
             else:
                 index = yield from indexing.with_contract(index, contract)
         except BadCriterion as error:
-            refused.append(f"contract {contract.key}: {error}")
+            refused.append(f"{contract.key}: {error}")
             index = yield from indexing.without_contract(index, contract.id)
     return index
 
@@ -228,8 +229,8 @@ def _in_slot_order(before: Iterable[Contract], changed: Iterable[Contract]) -> I
 def _refused(
     before: tuple[str, ...], now: list[str], rows: tuple[Contract, ...]
 ) -> tuple[str, ...]:
-    touched = tuple(f"contract {row.key}: " for row in rows)
-    return (*(text for text in before if touched and not text.startswith(touched)), *now)
+    touched = tuple(f"{row.key}: " for row in rows)
+    return (*(text for text in before if not text.startswith(touched)), *now)
 
 
 # --- from terms to facts --------------------------------------------------------------------------

@@ -253,7 +253,7 @@ def _laid_out(
         try:
             parts.add(contract, layout(contract, index, parts.known))
         except ValueError as error:
-            refused.append(f"contract {contract.key}: {error}")
+            refused.append(f"{contract.key}: {error}")
         if number % _SLICE == 0:
             yield
     return parts

@@ -38,9 +38,11 @@ _CLOCKED: Final = frozenset({"day", "week", "month"})
 
 
 class Found:
-    """Problems and warnings as `(path, message, hint)`."""
+    """Problems and warnings as `(path, message, hint)`. `broken` are the `(section, key)` of
+    objects that stand in the file and could not be read: nothing is said of what leans on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: frozenset[tuple[str, str]] = frozenset()) -> None:
+        self.broken = broken
         self.problems: list[tuple[Path, str, str]] = []
         self.warnings: list[tuple[Path, str, str]] = []
 
@@ -57,10 +59,8 @@ def checked(
     broken: frozenset[tuple[str, str]] = frozenset(),
     dialects: frozenset[str] | None = None,
 ) -> Found:
-    """Every problem and warning of a document whose settings have the right types. `broken` are
-    objects that stand in the file and could not be read: nothing is said about what leans on
-    them."""
-    found = Found()
+    """Every problem and warning of a document whose settings have the right types."""
+    found = Found(broken)
     schemas: dict[str, Schema] = {}
     for key, vertical in doc.verticals.items():
         before = len(found.problems)
@@ -72,7 +72,7 @@ def checked(
     for key, buyer in doc.buyers.items():
         _buyer(("buyers", key), buyer, dialects, found)
     for key, contract in doc.contracts.items():
-        _contract(("contracts", key), contract, doc, broken, schemas, found)
+        _contract(("contracts", key), contract, doc, schemas, found)
     for section in ("verticals", "sellers", "buyers", "contracts"):
         for key in getattr(doc, section):
             _key((section, key), key, found)
@@ -218,12 +218,11 @@ def _contract(
     path: Path,
     terms: ContractTerms,
     doc: MarketDoc,
-    broken: frozenset[tuple[str, str]],
     schemas: dict[str, Schema],
     found: Found,
 ) -> None:
-    _known((*path, "buyer"), "buyers", terms.buyer, doc.buyers, broken, found)
-    _known((*path, "vertical"), "verticals", terms.vertical, doc.verticals, broken, found)
+    _known((*path, "buyer"), "buyers", terms.buyer, doc.buyers, found)
+    _known((*path, "vertical"), "verticals", terms.vertical, doc.verticals, found)
     buyer = doc.buyers.get(terms.buyer)
     zone = terms.time_zone or (buyer.time_zone if buyer else _UNKNOWN)
     if terms.time_zone is not None:
@@ -244,10 +243,9 @@ def _known(
     section: str,
     key: str,
     known: dict[str, Any],
-    broken: frozenset[tuple[str, str]],
     found: Found,
 ) -> None:
-    if key not in known and (section, key) not in broken:
+    if key not in known and (section, key) not in found.broken:
         message = f"there is no {section.removesuffix('s')} {key}"
         found.problem(path, message, near(key, known))
 
@@ -325,12 +323,14 @@ def _criterion(
     except criteria.BadCriterion as error:
         found.problem(path, str(error))
         return
-    domain = _domain(field, doc, schema)
+    sellers_broken = any(section == "sellers" for section, _ in found.broken)
+    party = field in criteria.PARTY_FIELDS
+    domain = None if party and sellers_broken else _domain(field, doc, schema)
     if domain is not None:
         for value in sorted(str(value) for value in (test.among or frozenset()) | test.none_of):
             if value not in domain:
                 found.problem(path, f"{field} is never {value}", near(value, domain))
-    if field not in schema.pingable and field not in criteria.PARTY_FIELDS:
+    if field not in schema.pingable and not party:
         found.warning(path, "is not pinged, so it is tested at the post only")
 
 
