@@ -264,7 +264,7 @@ class Servers:
                         *("-D", _here(folder), "--username", LOGIN, "--auth", "scram-sha-256"),
                         *("--pwfile", "/dev/stdin"),  # opened for it: it cannot walk to the file
                         *("--encoding", "UTF8", "--locale-provider", "builtin"),
-                        *("--locale", "C.UTF-8", "--no-instructions", "--sync-method", "syncfs"),
+                        *("--locale", "C.UTF-8", "--no-instructions"),
                     ],
                 ),
                 stdin=stdin,
