@@ -3,6 +3,7 @@ it works behind a closed firewall, and there is no third party to trust with who
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib import resources
@@ -52,10 +53,10 @@ def _groups(document: Json) -> Iterable[str]:
     for tag in document["tags"]:
         yield f"<h2>{escape(tag['name'].capitalize())}</h2>"
         for method, path, operation in _of_group(document, tag["name"]):
-            yield from _call(method, path, operation)
+            yield from _call(method, path, operation, document["components"]["schemas"])
 
 
-def _call(method: str, path: str, operation: Json) -> Iterable[str]:
+def _call(method: str, path: str, operation: Json, types: Json) -> Iterable[str]:
     yield (
         f'<section><h3 id="{escape(operation["operationId"])}">'
         f'<span class="method {method}">{method.upper()}</span><code>{escape(path)}</code></h3>'
@@ -67,9 +68,9 @@ def _call(method: str, path: str, operation: Json) -> Iterable[str]:
     yield from _parameters(operation.get("parameters", ()))
     body = operation.get("requestBody", {}).get("content", {})
     for media_type, media in body.items():
-        yield _media("Send", media_type, media)
+        yield _media("Send", media_type, media, types)
     yield from _examples_of(method, path, operation, body)
-    yield from _answers(operation["responses"])
+    yield from _answers(operation["responses"], types)
     yield "</section>"
 
 
@@ -88,7 +89,12 @@ def _examples_of(method: str, path: str, operation: Json, body: Json) -> Iterabl
         return
     lines = [f"curl -sS -X {method.upper()} $EXCHANGE{path}"]
     if operation.get("x-role"):
-        lines.append("-H 'Authorization: Bearer '$KEY")
+        lines.append('-H "Authorization: Bearer $KEY"')
+    lines += [
+        f'-H "{parameter["name"]}: ..."'
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "header" and parameter["required"]
+    ]
     if example is not None:
         lines += [
             "-H 'Content-Type: application/json'",
@@ -98,16 +104,16 @@ def _examples_of(method: str, path: str, operation: Json, body: Json) -> Iterabl
     yield f"<h4>For example</h4><pre>{escape(command)}</pre>"
 
 
-def _answers(responses: Json) -> Iterable[str]:
+def _answers(responses: Json, types: Json) -> Iterable[str]:
     for status, answer in responses.items():
         for media_type, media in answer.get("content", {}).items():
             if media_type != "application/problem+json":
-                yield _media(f"Answer {status}", media_type, media)
+                yield _media(f"Answer {status}", media_type, media, types)
                 if "example" in media:
                     text = json.dumps(media["example"], indent=2, ensure_ascii=False)
                     yield f"<pre>{escape(text)}</pre>"
     problems = [
-        (f"<code>{status}</code>", escape(answer["description"]))
+        (f"<code>{status}</code>", _marked(answer["description"]))
         for status, answer in responses.items()
         if "application/problem+json" in answer.get("content", {})
     ]
@@ -115,10 +121,13 @@ def _answers(responses: Json) -> Iterable[str]:
         yield "<h4>Problems</h4>" + _table(("status", "meaning"), problems)
 
 
-def _media(title: str, media_type: str, media: Json) -> str:
+def _media(title: str, media_type: str, media: Json, types: Json) -> str:
+    """The type of a body, and its fields at once when it has a name."""
+    schema = media["schema"]
+    name = schema.get("$ref", "").rpartition("/")[2]
     return (
         f'<h4>{escape(title)} <span class="soft">{escape(media_type)}</span></h4>'
-        f"<p>{_type(media['schema'])}</p>"
+        f"<p>{_type(schema)}</p>{_fields(types.get(name, {}))}"
     )
 
 
@@ -129,16 +138,17 @@ def _types(document: Json) -> Iterable[str]:
     for name, schema in document["components"]["schemas"].items():
         yield f'<section><h3 id="type-{escape(name)}"><code>{escape(name)}</code></h3>'
         yield _paragraphs(schema.get("description", ""))
-        if "properties" in schema:
-            required = schema.get("required", ())
-            rows = [
-                (_named(field, field in required), _type(kind), _words(kind))
-                for field, kind in schema["properties"].items()
-            ]
-            yield _table(("field", "type", "meaning"), rows)
-        else:
-            yield f"<p>{_type(schema)}</p>"
+        yield _fields(schema) or f"<p>{_type(schema)}</p>"
         yield "</section>"
+
+
+def _fields(schema: Json) -> str:
+    required = schema.get("required", ())
+    rows = [
+        (_named(field, field in required), _type(kind), _words(kind))
+        for field, kind in schema.get("properties", {}).items()
+    ]
+    return _table(("field", "type", "meaning"), rows) if rows else ""
 
 
 def _type(schema: Json) -> str:
@@ -172,7 +182,7 @@ def _bounds(schema: Json) -> str:
 
 
 def _words(schema: Json) -> str:
-    words = escape(schema.get("description", ""))
+    words = _marked(schema.get("description", ""))
     if "default" in schema and schema["default"] is not None:
         default = escape(json.dumps(schema["default"]))
         words += f' <span class="soft">Default <code>{default}</code>.</span>'
@@ -194,4 +204,9 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{escape(part)}</p>" for part in text.split("\n\n") if part.strip())
+    return "".join(f"<p>{_marked(part)}</p>" for part in text.split("\n\n") if part.strip())
+
+
+def _marked(text: str) -> str:
+    """Text with back-ticks shown as code: the one mark our docstrings use."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -212,4 +212,5 @@ def test_the_page_shows_calls_fields_examples_and_problems_as_text() -> None:
     assert "list of Sold" in text
     assert "curl -sS -X POST $EXCHANGE/v1/leads" in text
     assert """'{\n  "vertical": "auto",\n  "lead": {\n    "name": "O'"'"'Neil"\n  }""" in text
-    assert PROBLEM_TITLES[422] in text
+    assert '-H "Idempotency-Key: ..."' in text
+    assert PROBLEM_TITLES[422].replace("`", "") in text
