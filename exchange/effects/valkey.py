@@ -267,7 +267,7 @@ class Valkey:
 
     async def _keep_up(self, link: Link) -> None:
         while True:
-            await link.closed
+            await asyncio.shield(link.closed)  # cancelled with us, it would tell nobody else
             self._link = None
             link = await self._reconnected()
 
