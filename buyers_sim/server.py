@@ -85,9 +85,10 @@ class Cast:
 
     async def close(self) -> None:
         """Drop every connection, let what was half received be recorded, close the truth files."""
-        for connection in self.connections:
+        open_now = tuple(self.connections)
+        for connection in open_now:
             connection.drop()
-        await asyncio.gather(*(connection.lost for connection in self.connections))
+        await asyncio.gather(*(connection.lost for connection in open_now))
         for buyer in self.buyers.values():
             buyer.close()
 

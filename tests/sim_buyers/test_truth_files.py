@@ -107,10 +107,12 @@ def test_accepted_leads_count_an_attempt_once(tmp_path, post):
     }
 
 
-def test_sigterm_ends_it_cleanly(start):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(start, number):
     sim = start("--profile", "quiet")
-    sim.process.send_signal(signal.SIGTERM)
-    assert sim.close() == 0
+    sim.process.send_signal(number)
+    assert sim.process.wait(timeout=10) == 0
+    sim.close()
 
 
 def test_what_was_half_received_at_the_end_is_recorded_too(start, one_of_each):
