@@ -102,7 +102,6 @@ async def ground(
             urls.database_url,
             batch_max=limits.commit_batch_max,
             queue_max=limits.commit_queue_max,
-            on_batch=metrics.commit_batch,
         )
         stack.push_async_callback(commits.close)
         buyers = Buyers(
@@ -123,6 +122,7 @@ async def ground(
         )
         standing.adopt(book, clock.now())
         caps = Caps(valkey, database, clock)
+        stack.push_async_callback(caps.close)
         secrets = Secrets(store, vault)
         await secrets.refresh()
         _background(stack, _books(store, standing, secrets, clock, say), "book")

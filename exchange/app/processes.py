@@ -40,7 +40,7 @@ def servers(settings: Settings) -> Iterator[Urls]:
     if settings.database_url is not None and settings.valkey_url is not None:
         yield Urls(database_url=settings.database_url, valkey_url=settings.valkey_url)
         return
-    running = _running(Path(settings.data_dir))
+    running = running_servers(Path(settings.data_dir))
     if running is not None:
         yield running
         return
@@ -57,7 +57,7 @@ def servers(settings: Settings) -> Iterator[Urls]:
         embedded.stop()
 
 
-def _running(data_dir: Path) -> Urls | None:
+def running_servers(data_dir: Path) -> Urls | None:
     """The servers of an exchange that runs in this folder now."""
     try:
         with (data_dir / "lock").open("rb") as lock:

@@ -16,7 +16,7 @@ from exchange.core.auction import (
     offer_expires_at_ms,
     rank,
 )
-from exchange.core.fields import Problem
+from exchange.core.fields import Problem, json_form
 from exchange.core.filters import Invited, invite
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import (
@@ -180,7 +180,8 @@ class Pings:
             at=ping.received_at,
             invited_max=self._limits.invited_max,
         )
-        asking = Asking([standing.seat(contract) for contract in invited.contracts])
+        seats = [standing.seat(contract) for contract in invited.contracts]
+        asking = Asking(seats, now_ms=self._clock.now_ms())
         if asking.seats:
             await self._buyers.ask(
                 self._calls(ping, asking.seats, book.verticals[ping.vertical_id]),
@@ -246,7 +247,7 @@ class Pings:
             currency=book.verticals[ping.vertical_id].terms.currency,
             expires_at_ms=expires_at_ms,
             received_at_ms=int(ping.received_at.timestamp() * 1000),
-            fields=book.schemas[ping.vertical_id].json_form(ping.fields),
+            fields=json_form(ping.fields),
             candidates=auctioned.ranking.candidates,
             book_version=book.version,
             mask_id=self._standing.mask_id(ping.vertical_id),
@@ -291,9 +292,10 @@ class Asking:
     """The answers of one auction as they come in. `on_answer` is called by the fan-out, once per
     contract, and says when nobody outstanding can win any more."""
 
-    __slots__ = ("_answers", "_outstanding", "bids", "seats", "waited_ms")
+    __slots__ = ("_answers", "_now_ms", "_outstanding", "bids", "seats", "waited_ms")
 
-    def __init__(self, seats: Sequence[Seat]) -> None:
+    def __init__(self, seats: Sequence[Seat], *, now_ms: int) -> None:
+        self._now_ms = now_ms
         self.seats = seats
         self.bids: list[tuple[Contract, Bid]] = []
         self.waited_ms = 0.0
@@ -304,7 +306,7 @@ class Asking:
         """Read one buyer's answer; true when the auction is decided."""
         contract = self._outstanding.pop(place)
         self.waited_ms = max(self.waited_ms, waited_ms)
-        said = read_answer(self.seats[place], answer)
+        said = read_answer(self.seats[place], answer, self._now_ms)
         bid = said if isinstance(said, Bid) else None
         self._answers[place] = ContractAnswer(
             contract_id=contract.id,
@@ -333,10 +335,11 @@ class Asking:
         )
 
 
-def read_answer(seat: Seat, answer: Answer) -> Bid | NonBid:
-    """What one buyer said, in its dialect; what is no answer at all, by its kind."""
+def read_answer(seat: Seat, answer: Answer, now_ms: int) -> Bid | NonBid:
+    """What one buyer said, in its dialect; what is no answer at all, by its kind. `now_ms` is when
+    the auction began: a bid's own lifetime counts from there."""
     if isinstance(answer, HttpReply):
-        said: Bid | NonBid = seat.dialect.read_bid(seat.contract, answer)
+        said: Bid | NonBid = seat.dialect.read_bid(seat.contract, answer, at_ms=now_ms)
         return said
     return NON_BID_OF[answer.kind]
 

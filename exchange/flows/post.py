@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from exchange.core import attempts
 from exchange.core.attempts import Selling
 from exchange.core.custody import invited_body
-from exchange.core.fields import Problem
+from exchange.core.fields import Problem, json_form
 from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed, Why
 from exchange.core.model import Offer, Ping, Seller, Source, Vertical
 from exchange.core.money import micros_of
@@ -381,7 +381,7 @@ class Posts:
             currency=book.verticals[ping.vertical_id].terms.currency,
             expires_at_ms=0,
             received_at_ms=int(ping.received_at.timestamp() * 1000),
-            fields=book.schemas[ping.vertical_id].json_form(ping.fields),
+            fields=json_form(ping.fields),
             candidates=(),
             book_version=book.version,
             mask_id=self._standing.mask_id(ping.vertical_id),

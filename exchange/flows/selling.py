@@ -38,6 +38,7 @@ from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits, CommitsDown
 from exchange.flows.deal import LOSS_OF, Deal, Run, Sold, record_of, reply_of
+from exchange.flows.doubt import tell_caps
 from exchange.flows.standing import FullWindow, Standing
 
 RESULT_RETRY_S = 0.2
@@ -109,7 +110,7 @@ class Sales:
         attempt = self._attempt(run.deal, contract, buyer, candidate, attempt_id, held, reserved)
         if not await self._intent(run, candidate, contract, attempt, held):
             return
-        await self._delivered(run, candidate, contract, buyer, attempt, held, began)
+        await self._delivered(run, candidate, contract, buyer, attempt, began)
 
     async def _barred(self, run: Run, candidate: Candidate) -> Loss | None:
         """Why this candidate may not buy any more, in order of precedence; `None` when it may."""
@@ -242,7 +243,7 @@ class Sales:
         try:
             answer = await self._commit(run, unit)
         except CommitsDown:
-            await self._caps_told(self._caps.release, attempt, held)
+            await self._tell_caps(attempt, "voided")
             if not run.releases:
                 raise
             # What the buyers before said is not durable yet: reconcile will ask them.
@@ -252,7 +253,7 @@ class Sales:
             run.selling, run.opening, run.before = selling, None, None
             run.releases += 1
             return True
-        await self._caps_told(self._caps.release, attempt, held)
+        await self._tell_caps(attempt, "voided")
         if answer.kind == "cap":
             run.step(candidate, Loss.CAP_LOST, attempt_id=attempt.attempt_id)
             self._note_full(run.deal, contract, answer.win or "", held)
@@ -276,7 +277,6 @@ class Sales:
         contract: Contract,
         buyer: Buyer,
         attempt: AttemptRow,
-        held: tuple[Window, ...],
         began: float,
     ) -> None:
         """Send the record to the candidate and write down what came of it."""
@@ -301,7 +301,7 @@ class Sales:
             began_ms=(began - run.deal.began) * 1000,
             took_ms=(self._clock.loop_time() - began) * 1000,
         )
-        await self._settled(run, end, held, reading.redirect_url)
+        await self._concluded(run, end, reading.redirect_url)
 
     async def _send(
         self,
@@ -336,15 +336,13 @@ class Sales:
         )
         return dialect.read_delivery(answer)
 
-    async def _settled(
-        self, run: Run, end: Ended, held: tuple[Window, ...], redirect_url: str | None
-    ) -> None:
+    async def _concluded(self, run: Run, end: Ended, redirect_url: str | None) -> None:
         buyer_id, now = end.attempt.buyer_id, end.at
         if end.delivery in (Delivery.REJECTED, Delivery.NOT_SENT):
             run.before = end
             if end.delivery is Delivery.REJECTED:
                 self._standing.note_answer(buyer_id, now)
-            await self._caps_told(self._caps.release, end.attempt, held)
+            await self._tell_caps(end.attempt, end.new)
             return
         if end.delivery is Delivery.ACCEPTED:
             run.winner, run.redirect_url = end, redirect_url
@@ -357,16 +355,14 @@ class Sales:
                 reply=_builtins(reply_of(run, self._standing.book)),
                 steps=run.steps,
             )
-            tell = self._caps.commit
         else:
             run.is_doubtful = True
             self._standing.note_doubt(buyer_id, now)
             unit, _ = attempts.ended(
                 run.selling, "in_doubt", at=now, last=end, reply=None, steps=run.steps
             )
-            tell = self._caps.keep
         if await self._written(run, unit):
-            await self._caps_told(tell, end.attempt, held)
+            await self._tell_caps(end.attempt, end.new)
         else:
             await self._tell_late(end)
 
@@ -380,16 +376,15 @@ class Sales:
             except CommitsDown:
                 await asyncio.sleep(RESULT_RETRY_S)
 
-    async def _caps_told(
-        self, tell: Callable[..., Awaitable[Any]], attempt: AttemptRow, held: tuple[Window, ...]
-    ) -> None:
-        """Tell Valkey; what it misses, the hold's expiry and the rebuild make good."""
-        if not held:
-            return
-        if tell == self._caps.commit:
-            await tell(attempt.buyer_id, attempt.attempt_id, held)
-        else:
-            await tell(attempt.buyer_id, attempt.attempt_id)
+    async def _tell_caps(self, attempt: AttemptRow, state: str) -> None:
+        """What the attempt's state means for its hold in Valkey."""
+        await tell_caps(
+            self._caps,
+            buyer_id=attempt.buyer_id,
+            attempt_id=attempt.attempt_id,
+            state=state,
+            held=attempt.windows,
+        )
 
     async def _unsold(self, run: Run) -> None:
         now = self._clock.now()
