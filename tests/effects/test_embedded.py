@@ -39,9 +39,21 @@ asyncio.run(migrate(sys.argv[1]))
 """
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """A data folder that was started once: what most tests begin with, to save them initdb."""
     with tempfile.TemporaryDirectory(prefix="exchange-embedded-") as path:
+        servers = Servers(Path(path) / "data")
+        servers.start()
+        servers.stop()
+        yield Path(path) / "data"
+
+
+@pytest.fixture
+def folder(made: Path) -> Iterator[Path]:
+    """A folder of the test's own with a copy of the made one in `data`."""
+    with tempfile.TemporaryDirectory(prefix="exchange-embedded-") as path:
+        subprocess.run(["cp", "--archive", made, path], check=True)
         yield Path(path)
 
 
