@@ -105,6 +105,20 @@ def cap_number(cap: Cap) -> int:
     return unit if cap.each is None else zlib.crc32(cap.each.encode()) * 2 + unit
 
 
+def cap_of(contract: Contract, win: str) -> Cap | None:
+    """The cap that a window counts for; `None` when the contract has it no more. Of two caps of one
+    kind, the one with the smaller limit."""
+    parts = parts_of(win)
+    if parts.contract_id != contract.id:
+        return None
+    fits = [cap for cap in contract.caps if _prefix(cap) == (parts.cap, parts.period[0])]
+    return min(fits, key=lambda cap: cap.limit, default=None)
+
+
+def _prefix(cap: Cap) -> tuple[int, str]:
+    return cap_number(cap), cap.per[0]
+
+
 def segment_of(value: Any) -> str:
     """A field's value as a segment's text. Leads without the field have a segment of their own."""
     if value is None:
