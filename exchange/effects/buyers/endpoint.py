@@ -222,12 +222,10 @@ class Endpoint:
     def ready(self, connection: Connection) -> None:
         """A connection is free: it serves the queue, or waits warm."""
         now = self._loop.time()
-        if now - connection.born > self._limits.connection_age_s:
-            connection.close()
-        elif self._queue:
+        if self._queue:
             waiting = self._queue.popleft()
             connection.ask(waiting.asking, waiting.index, waiting.request)
-        elif self.is_retired:
+        elif self.is_retired or now - connection.born > self._limits.connection_age_s:
             connection.close()
         else:
             connection.free_since = now
