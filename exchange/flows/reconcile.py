@@ -110,7 +110,8 @@ class Reconcile:
 
         async def one(case: Case) -> None:
             await self._leases.renew(lease)
-            done.doubted += await self._endings.doubt(case)
+            is_doubted = await self._endings.doubt(case)
+            done.doubted += is_doubted
 
         return await self._each(stuck, one)
 
@@ -121,9 +122,11 @@ class Reconcile:
             found = await self._found(case)
             await self._leases.renew(lease)
             if found is not None:
-                done.resolved += await self._endings.end(case, found)
+                is_resolved = await self._endings.end(case, found)
+                done.resolved += is_resolved
             else:
-                done.postponed += await self._postponed(case, lease)
+                is_postponed = await self._postponed(case, lease)
+                done.postponed += is_postponed
 
         return await self._each(due, one)
 
@@ -165,7 +168,8 @@ class Reconcile:
 
         async def one(lead: Any) -> None:
             await self._leases.renew(lease)
-            done.interrupted += await self._endings.interrupt(lead)
+            is_interrupted = await self._endings.interrupt(lead)
+            done.interrupted += is_interrupted
 
         return await self._each(orphans, one)
 
