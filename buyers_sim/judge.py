@@ -106,7 +106,7 @@ def unsold_means_accepted_by_nobody(case: Case) -> Check:
 
 
 def _last_status(told: Sequence[Told]) -> object:
-    statuses = [one.said("status") for one in told if one.kind != "ping" and one.said("status")]
+    statuses = [one.said("status") for one in told if one.kind != "ping" and one.http == 200]
     return "sold" if "sold" in statuses else statuses[-1] if statuses else None
 
 

@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import tomllib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -102,10 +104,21 @@ def test_every_profile_has_the_whole_cast(name):
     assert len(profile.load(name, copies=10).buyers) == 130
 
 
-def test_demo_bids_are_between_8_and_60_dollars():
-    for rules in profile.load("demo").buyers.values():
-        for spread in rules.bids.values():
-            assert 8 <= spread.at(0) <= spread.at(0.999999) <= 60
+MARKET = tomllib.loads((Path(__file__).parents[2] / "examples" / "market.toml").read_text())
+
+
+@pytest.mark.parametrize("name", profile.names())
+@pytest.mark.parametrize("key", MARKET["contracts"])
+def test_bids_are_what_the_example_market_allows(name, key):
+    contract = MARKET["contracts"][key]
+    rules = profile.load(name).buyers[contract["buyer"]]
+    price = contract.get("price", "bid")
+    if price != "bid":
+        assert rules.contracts[key].at(0.5) == float(price)
+        return
+    spread = rules.bids[contract["vertical"]]
+    assert float(contract.get("bid_min", 8)) <= spread.at(0)
+    assert spread.at(0.999999) <= float(contract["bid_max"])
 
 
 @pytest.mark.parametrize(
