@@ -9,9 +9,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-# Two cores: two processes of tests, each with servers of its own.
 PYTEST := $(BIN)/python -m pytest
-SUITES := $(wildcard tests/core tests/dialects tests/flows tests/effects tests/api tests/sim tests/e2e)
+# Fast first: what needs no server, then the rest in two processes, each with servers of its own.
+FAST := $(wildcard tests/test_*.py tests/core tests/dialects)
+REST := $(filter-out tests/core tests/dialects tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick check bench serve prove lock clean install
@@ -28,12 +29,12 @@ serve: $(STAMP) ## run the exchange (settings: EXCHANGE_*; without a database UR
 	$(BIN)/python -m exchange serve $(ARGS)
 
 test: check ## all checks and every suite, as CI runs them
-	$(PYTEST) tests/test_house.py $(wildcard tests/core tests/dialects) -m 'not prove' -q
-	$(PYTEST) $(filter-out tests/core tests/dialects,$(SUITES)) -m 'not prove' -n 2 --dist loadfile --durations=10 $(ARGS)
+	$(PYTEST) $(FAST) -m 'not prove' -q $(ARGS)
+	$(PYTEST) $(REST) -m 'not prove' -q -n 2 --dist loadfile --durations=10 $(ARGS)
 	@echo "make test: format, lint, types, import contracts and every suite passed."
 
 quick: $(STAMP) ## pure suites only, in seconds
-	$(PYTEST) tests/test_house.py $(SUITES) -m 'not real and not slow and not prove' -q $(ARGS)
+	$(PYTEST) tests -m 'not real and not slow and not prove' -q $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
