@@ -1,20 +1,21 @@
 -- name: commit
 -- A batch of units, one per lead, in one statement and so in one transaction: $1 holds the rows of
--- all of them, table by table. Answers the leads of which nothing was written, and why.
+-- all of them, table by table; their leads were made from day $2 to day $3, so that other days'
+-- partitions are never opened. Answers the leads of which nothing was written, and why.
 --
 -- First everything that may hold a unit back, locked in one order by every writer (cap windows,
--- leads, attempts, each sorted) so that two writers never wait for each other in a circle; then `ok`,
--- the leads that go through; then the writing, for those alone. Where one write must come before
--- another, it reads the other's result.
+-- leads, attempts, each sorted) so that two writers never wait for each other in a circle; then
+-- `held_back`, the leads of which nothing is written, and why; then the writing of all others. Where
+-- one write must come before another, it reads the other's result.
 WITH lead_move AS MATERIALIZED (
-    SELECT *, lead_day(lead_id) AS day
+    SELECT *
     FROM jsonb_to_recordset($1::jsonb->'lead_moves') AS m (
         lead_id uuid, old text, new text, custody_seq integer, custody_head text, boot_id text,
         events integer
     )
 ),
 move AS MATERIALIZED (
-    SELECT *, lead_day(lead_id) AS day
+    SELECT *
     FROM jsonb_to_recordset($1->'attempt_moves') AS m (
         attempt_id uuid, lead_id uuid, old text, new text, buyer_ref text, buyer_reason text,
         resolved_by text, next_check_at timestamptz
@@ -30,44 +31,52 @@ take AS MATERIALIZED (
     WHERE a.cap_mode = 'strict'
 ),
 given_back AS MATERIALIZED (
-    SELECT m.lead_id, c.attempt_id, c.buyer_id, c.win, c.amount
-    FROM move m JOIN cap_claim c ON c.attempt_id = m.attempt_id
-    WHERE m.new IN ('voided', 'rejected') AND c.state = 'held'
+    SELECT m.lead_id, c.buyer_id, c.win, c.amount
+    FROM cap_claim c JOIN move m USING (attempt_id)
+    WHERE c.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move WHERE new IN ('voided', 'rejected')))
+      AND c.state = 'held'
+),
+touched AS MATERIALIZED (
+    SELECT buyer_id, win FROM take UNION SELECT buyer_id, win FROM given_back
 ),
 window_now AS MATERIALIZED (
     SELECT c.buyer_id, c.win, c.used
     FROM cap_window c
-    JOIN (SELECT buyer_id, win FROM take UNION SELECT buyer_id, win FROM given_back) AS touched
-        USING (buyer_id, win)
+    WHERE c.buyer_id = ANY (ARRAY(SELECT buyer_id FROM touched))
+      AND c.win = ANY (ARRAY(SELECT win FROM touched))
     ORDER BY c.buyer_id, c.win
     FOR NO KEY UPDATE OF c
 ),
 lead_now AS MATERIALIZED (
-    SELECT l.lead_id
-    FROM lead_move m JOIN lead l USING (lead_id, day)
-    WHERE l.state = ANY (string_to_array(m.old, ','))
-      AND l.custody_seq = m.custody_seq - m.events
+    SELECT l.lead_id, l.state, l.custody_seq
+    FROM lead l
+    WHERE l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
       AND (SELECT count(*) FROM window_now) IS NOT NULL
     ORDER BY l.lead_id
     FOR NO KEY UPDATE OF l
 ),
 attempt_now AS MATERIALIZED (
-    SELECT a.attempt_id
-    FROM move m JOIN attempt a USING (lead_id, day, attempt_id)
-    WHERE a.state = m.old AND (SELECT count(*) FROM lead_now) IS NOT NULL
+    SELECT a.attempt_id, a.state
+    FROM attempt a
+    WHERE a.lead_id = ANY (ARRAY(SELECT lead_id FROM move)) AND a.day BETWEEN $2 AND $3
+      AND a.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move))
+      AND (SELECT count(*) FROM lead_now) IS NOT NULL
     ORDER BY a.lead_id, a.attempt_id
     FOR NO KEY UPDATE OF a
 ),
 held_back AS MATERIALIZED (
     SELECT m.lead_id, 'stale' AS kind
-    FROM lead_move m WHERE m.lead_id NOT IN (SELECT lead_id FROM lead_now)
+    FROM lead_move m LEFT JOIN lead_now l USING (lead_id)
+    WHERE l.lead_id IS NULL OR l.state <> ALL (string_to_array(m.old, ','))
+       OR l.custody_seq <> m.custody_seq - m.events
     UNION ALL
     SELECT m.lead_id, 'stale'
-    FROM move m WHERE m.attempt_id NOT IN (SELECT attempt_id FROM attempt_now)
+    FROM move m LEFT JOIN attempt_now a USING (attempt_id)
+    WHERE a.attempt_id IS NULL OR a.state <> m.old
     UNION ALL
     SELECT n.lead_id, 'conflict'
     FROM jsonb_to_recordset($1->'idem') AS n (seller_id integer, key text, lead_id uuid)
-    JOIN idem i USING (seller_id, key)
+    WHERE (SELECT true FROM idem i WHERE i.seller_id = n.seller_id AND i.key = n.key LIMIT 1)
     UNION ALL
     -- A window without room for all who ask: who gets it is decided one by one, by the fence.
     SELECT t.lead_id, 'short'
@@ -77,10 +86,6 @@ held_back AS MATERIALIZED (
         FROM take t LEFT JOIN window_now w USING (buyer_id, win)
     ) AS t
     WHERE t.wanted > t.most
-),
-ok AS MATERIALIZED (
-    SELECT value::uuid AS lead_id FROM jsonb_array_elements_text($1->'leads')
-    EXCEPT SELECT lead_id FROM held_back
 ),
 -- the writing ---------------------------------------------------------------------------------------
 moved AS MATERIALIZED (
@@ -93,9 +98,9 @@ moved AS MATERIALIZED (
         booked_on = CASE WHEN m.new = 'sold' THEN (now() AT TIME ZONE 'UTC')::date END,
         updated_at = now()
     FROM move m
-    WHERE m.lead_id IN (SELECT lead_id FROM ok)
-      AND a.lead_id = m.lead_id AND a.day = m.day AND a.attempt_id = m.attempt_id
-      AND a.state = m.old
+    WHERE m.lead_id NOT IN (SELECT lead_id FROM held_back)
+      AND a.lead_id = ANY (ARRAY(SELECT lead_id FROM move)) AND a.day BETWEEN $2 AND $3
+      AND a.lead_id = m.lead_id AND a.attempt_id = m.attempt_id
     RETURNING a.attempt_id, a.lead_id, a.day, a.state
 ),
 lead_moved AS (
@@ -103,7 +108,8 @@ lead_moved AS (
     SET state = m.new, custody_seq = m.custody_seq, custody_head = decode(m.custody_head, 'hex'),
         boot_id = coalesce(m.boot_id, l.boot_id), updated_at = now()
     FROM lead_move m
-    WHERE m.lead_id IN (SELECT lead_id FROM ok) AND l.lead_id = m.lead_id AND l.day = m.day
+    WHERE m.lead_id NOT IN (SELECT lead_id FROM held_back) AND l.lead_id = m.lead_id
+      AND l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
 ),
 -- A window is written once: what is taken less what is given back.
 change AS MATERIALIZED (
@@ -112,7 +118,7 @@ change AS MATERIALIZED (
         SELECT lead_id, buyer_id, win, amount FROM take
         UNION ALL SELECT lead_id, buyer_id, win, -amount FROM given_back
     ) AS part
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
     GROUP BY buyer_id, win
 ),
 window_changed AS (
@@ -120,7 +126,8 @@ window_changed AS (
     SET used = c.used + d.amount, updated_at = now()
     FROM change d
     WHERE c.buyer_id = d.buyer_id AND c.win = d.win
-      AND (d.buyer_id, d.win) IN (SELECT buyer_id, win FROM window_now)
+      AND c.buyer_id = ANY (ARRAY(SELECT buyer_id FROM window_now))
+      AND c.win = ANY (ARRAY(SELECT win FROM window_now))
 ),
 window_made AS (
     INSERT INTO cap_window (buyer_id, win, used)
@@ -133,33 +140,30 @@ claim_settled AS (
     SET state = CASE m.state WHEN 'sold' THEN 'used' ELSE 'released' END, at = now()
     FROM moved m
     WHERE c.attempt_id = m.attempt_id AND c.state = 'held'
-      AND m.state IN ('sold', 'voided', 'rejected')
+      AND c.attempt_id = ANY (ARRAY(
+              SELECT attempt_id FROM moved WHERE state IN ('sold', 'voided', 'rejected')))
 ),
 claimed AS (
     INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount)
     SELECT buyer_id, win, attempt_id, lead_id, amount
-    FROM take WHERE lead_id IN (SELECT lead_id FROM ok)
+    FROM take WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
 ),
 -- Slots pass from an attempt that ended to the one that follows, or become free. One that was written
 -- off keeps its slots and its caps: the buyer may have the lead, so it is never sold again.
 wanted_slot AS MATERIALIZED (
     SELECT a.lead_id, lead_day(a.lead_id) AS day, slot, a.attempt_id
     FROM new_attempt a CROSS JOIN unnest(a.slots) AS slot
-    WHERE a.lead_id IN (SELECT lead_id FROM ok)
+    WHERE a.lead_id NOT IN (SELECT lead_id FROM held_back)
 ),
 slot_passed AS MATERIALIZED (
     UPDATE sale_slot s
-    SET attempt_id = p.next_id
-    FROM (
-        SELECT s.lead_id, s.day, s.slot, w.attempt_id AS next_id
-        FROM (SELECT lead_id, day FROM moved UNION SELECT lead_id, day FROM wanted_slot) AS touched
-        JOIN sale_slot s USING (lead_id, day)
-        LEFT JOIN wanted_slot w USING (lead_id, day, slot)
-        WHERE s.attempt_id IN (
-                  SELECT attempt_id FROM moved WHERE state IN ('voided', 'rejected'))
-           OR (s.attempt_id IS NULL AND w.attempt_id IS NOT NULL)
-    ) AS p
-    WHERE s.lead_id = p.lead_id AND s.day = p.day AND s.slot = p.slot
+    SET attempt_id = (SELECT w.attempt_id FROM wanted_slot w
+                      WHERE w.lead_id = s.lead_id AND w.slot = s.slot)
+    WHERE s.lead_id = ANY (ARRAY(SELECT lead_id FROM moved UNION SELECT lead_id FROM wanted_slot))
+      AND s.day BETWEEN $2 AND $3
+      AND (s.attempt_id IN (SELECT attempt_id FROM moved WHERE state IN ('voided', 'rejected'))
+           OR s.attempt_id IS NULL
+              AND (s.lead_id, s.slot) IN (SELECT lead_id, slot FROM wanted_slot))
     RETURNING s.lead_id, s.slot
 ),
 slot_taken AS (
@@ -171,7 +175,7 @@ done AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset($1->'idem_done') AS d (
         lead_id uuid, seller_id integer, key text, reply jsonb
     )
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
 ),
 idem_made AS (
     INSERT INTO idem (seller_id, key, fingerprint, lead_id, state, reply, done_at)
@@ -180,7 +184,7 @@ idem_made AS (
            d.reply, CASE WHEN d.reply IS NOT NULL THEN now() END
     FROM jsonb_populate_recordset(NULL::idem, $1->'idem') AS n
     LEFT JOIN done d USING (seller_id, key)
-    WHERE n.lead_id IN (SELECT lead_id FROM ok)
+    WHERE n.lead_id NOT IN (SELECT lead_id FROM held_back)
     ORDER BY n.seller_id, n.key
 ),
 idem_finished AS (
@@ -188,6 +192,7 @@ idem_finished AS (
     SET state = 'done', reply = d.reply, done_at = now()
     FROM done d
     WHERE i.seller_id = d.seller_id AND i.key = d.key AND i.state = 'running'
+      AND i.lead_id = ANY (ARRAY(SELECT lead_id FROM done))
 ),
 lead_made AS (
     INSERT INTO lead (
@@ -201,20 +206,20 @@ lead_made AS (
            currency, consent_kind, custody_seq, custody_head, book_version, mask_id, offer, boot_id,
            test, received_at
     FROM jsonb_populate_recordset(NULL::lead, $1->'leads_made')
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
     ORDER BY lead_id
 ),
 private_made AS (
     INSERT INTO lead_private (lead_id, day, key_epoch, wrapped_dek, sealed)
     SELECT lead_id, lead_day(lead_id), key_epoch, wrapped_dek, sealed
     FROM jsonb_populate_recordset(NULL::lead_private, $1->'privates')
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
 ),
 persons_made AS (
     INSERT INTO person_key (lead_id, day, vertical_id, kind, pepper_epoch, hmac)
     SELECT lead_id, lead_day(lead_id), vertical_id, kind, pepper_epoch, hmac
     FROM jsonb_populate_recordset(NULL::person_key, $1->'persons')
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
     ON CONFLICT DO NOTHING
 ),
 attempts_made AS (
@@ -228,20 +233,20 @@ attempts_made AS (
            buyer_bid_ref, bid_expires_at, deadline_at, next_check_at, boot_id, cap_mode, cap_sq,
            windows, slots, test, created_at
     FROM new_attempt
-    WHERE lead_id IN (SELECT lead_id FROM ok) AND (SELECT count(*) FROM moved) IS NOT NULL
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back) AND (SELECT count(*) FROM moved) IS NOT NULL
     ORDER BY lead_id
 ),
 events_made AS (
     INSERT INTO attempt_event (attempt_id, lead_id, day, state, at, detail)
     SELECT attempt_id, lead_id, lead_day(lead_id), state, at, detail
     FROM jsonb_populate_recordset(NULL::attempt_event, $1->'events')
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
 ),
 custody_made AS (
     INSERT INTO custody_event (lead_id, day, seq, kind, bytes, prev, hash, at)
     SELECT lead_id, lead_day(lead_id), seq, kind, bytes, prev, hash, at
     FROM jsonb_populate_recordset(NULL::custody_event, $1->'custody')
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
     ORDER BY lead_id, seq
 ),
 -- An account that is not there leaves NULL, which is refused: no transfer is ever left out.
@@ -262,7 +267,7 @@ transfers_made AS (
     LEFT JOIN account credit
         ON (credit.party_id, credit.kind, credit.currency)
            = (t.credit_party, t.credit_kind, t.currency)
-    WHERE t.lead_id IN (SELECT lead_id FROM ok)
+    WHERE t.lead_id NOT IN (SELECT lead_id FROM held_back)
     ORDER BY t.lead_id, t.transfer_id
     ON CONFLICT (lead_id, day, transfer_id) DO NOTHING
 ),
@@ -270,7 +275,7 @@ outbox_made AS (
     INSERT INTO outbox (outbox_id, lead_id, day, party_id, kind, body, at)
     SELECT outbox_id, lead_id, lead_day(lead_id), party_id, kind, body, at
     FROM jsonb_populate_recordset(NULL::outbox, $1->'outbox')
-    WHERE lead_id IN (SELECT lead_id FROM ok)
+    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
 )
 SELECT lead_id::text, max(kind) AS kind FROM held_back GROUP BY lead_id  -- stale before short
 
