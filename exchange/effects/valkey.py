@@ -88,6 +88,11 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     @property
+    def is_open(self) -> bool:
+        """Whether the connection stands."""
+        return self._transport is not None
+
+    @property
     def queued(self) -> int:
         """How many commands wait for their replies."""
         return len(self._waiting)
@@ -213,7 +218,7 @@ class Valkey:
     @property
     def up(self) -> bool:
         """Whether commands can be sent now."""
-        return self._link is not None
+        return self._link is not None and self._link.is_open
 
     @property
     def queued(self) -> int:
