@@ -19,6 +19,7 @@ from exchange.api.door import Door, Limit
 from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
+from exchange.app.dials import dials
 from exchange.app.ground import Ground, Urls, cancelled, ground
 from exchange.config import Limits, Settings
 from exchange.core.attempts import STATE_OF, Ended
@@ -103,7 +104,7 @@ async def _served(
         brake_s=limits.doubt_brake_s,
     )
     _routed(app, base, pings, posts, resolving, settings)
-    _gauges(base, journal)
+    dials(base, journal)
     watching = asyncio.create_task(watch.run(), name="watch")
     try:
         yield
@@ -289,24 +290,3 @@ def _missing(base: Ground) -> list[str]:
     if base.standing.book.version == 0:
         missing.append("market: apply one with `exchange apply`")
     return missing
-
-
-def _gauges(base: Ground, journal: Journal) -> None:
-    metrics, standing = base.metrics, base.standing
-    metrics.gauge(
-        "exchange_up",
-        lambda: {("postgres",): float(base.commits.up), ("valkey",): float(base.valkey.up)},
-    )
-    metrics.gauge("exchange_book_version", lambda: {(): float(standing.book.version)})
-    metrics.gauge(
-        "exchange_queue_length",
-        lambda: {
-            ("journal",): float(journal.queued),
-            ("log",): float(base.log.queued),
-            ("commits",): float(base.commits.queued),
-        },
-    )
-    metrics.follow(
-        "exchange_dropped_total",
-        lambda: {("journal",): float(journal.dropped), ("log",): float(base.log.dropped)},
-    )

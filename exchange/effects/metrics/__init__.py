@@ -43,7 +43,7 @@ from exchange.effects.metrics.slots import (
 )
 from exchange.effects.metrics.text import CONTENT_TYPE, text
 
-__all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Metrics"]
+__all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Labels", "Metrics"]
 
 LAG_EVERY_S: Final = 0.1
 """How often the event loop's lag is taken; ten turns make one write of the slot's file."""

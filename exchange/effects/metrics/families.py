@@ -88,7 +88,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "exchange_commit_batch_size": Family("histogram", "Units in one commit.", (), _SIZES),
     "exchange_commit_seconds": Family("histogram", "One group commit.", (), _ADDED),
     "exchange_buyer_connections_total": Family(
-        "counter", "Connections to a buyer: new, or used again.", ("buyer", "kind")
+        "counter", "Connections to a buyer: new, reused, failed.", ("buyer", "kind")
     ),
     "exchange_late_replies_total": Family(
         "counter", "Replies of buyers that came after the deadline.", ("buyer",)
@@ -99,6 +99,5 @@ FAMILIES: Final[dict[str, Family]] = {
     "exchange_buyer_healthy": Family("gauge", "0 while an endpoint is rested.", ("buyer",)),
     "exchange_buyer_in_flight": Family("gauge", "Requests to a buyer under way.", ("buyer",)),
     "exchange_book_version": Family("gauge", "The version of the book in force."),
-    "exchange_book_age_seconds": Family("gauge", "Since the book in force was last confirmed."),
-    "exchange_doubts_open": Family("gauge", "Attempts in doubt now.", ("buyer",)),
+    "exchange_book_age_seconds": Family("gauge", "Since the book in force was taken up."),
 }
