@@ -27,14 +27,10 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
             urls.database_url, role="exchange_sealed", size=2, application_name="jobs-sealed"
         )
         stack.push_async_callback(sealed.close)
-        owner = await Database.open(
-            urls.database_url, role="exchange_owner", size=1, application_name="jobs-owner"
-        )
-        stack.push_async_callback(owner.close)
         leases = Leases(base.database, boot_id=base.boot_id, ttl_s=LEASE_S)
         boots = Boots(base.database, dead_after_s=DEAD_AFTER_S)
         await run_jobs(
-            _jobs(base, sealed, owner, leases, boots),
+            _jobs(base, sealed, leases, boots),
             leases=leases,
             boots=boots,
             boot_id=base.boot_id,
@@ -44,9 +40,7 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         )
 
 
-def _jobs(
-    base: Ground, sealed: Database, owner: Database, leases: Leases, boots: Boots
-) -> list[Job]:
+def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[Job]:
     endings = Endings(
         commits=base.commits, caps=base.caps, clock=base.clock, book=lambda: base.standing.book
     )
@@ -84,6 +78,6 @@ def _jobs(
         Job(
             name="partitions",
             every_s=3_600.0,
-            turn=partitions(owner, base.clock, days_ahead=7),
+            turn=partitions(base.database, base.clock, days_ahead=7),
         ),
     ]

@@ -87,9 +87,10 @@ class Leads:
         mask_id: int,
         vertical_id: int,
         book_version: int,
-        gates: dict[str, Any],
+        gates: dict[str, str],
+        segments: list[tuple[str, Any, str]],
     ) -> None:
         """Keep a set of cleared bits for `explain`."""
         await self._database.execute(
-            self._sql["save_mask"], mask_id, vertical_id, book_version, gates
+            self._sql["save_mask"], mask_id, vertical_id, book_version, gates, segments
         )

@@ -85,7 +85,8 @@ class Watch:
                     mask.mask_id,
                     mask.vertical_id,
                     mask.book_version,
-                    mask.gates | {"segments": mask.segments},
+                    mask.gates,
+                    mask.segments,
                 )
             except Exception:
                 self._standing.masks_to_save = pending[number:] + self._standing.masks_to_save

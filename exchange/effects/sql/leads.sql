@@ -40,5 +40,5 @@ WHERE a.buyer_id = $1 AND e.state IN ('sold', 'rejected') AND e.at > $2
 
 -- name: save_mask
 -- The cleared bits that a worker's pings were filtered with, for explain.
-INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates)
-VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates, segments)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
