@@ -98,10 +98,12 @@ class Stories:
         row = await self._database.fetchrow(self._sql["mask"], mask_id, vertical_id)
         if row is None:
             return None
+        gates = dict(row["gates"])
+        segments = gates.pop("segments", None) or row["segments"] or ()
         return Mask(
             book_version=row["book_version"],
-            gates=row["gates"],
-            segments=[tuple(one) for one in row["segments"] or ()],
+            gates=gates,
+            segments=[tuple(one) for one in segments],
         )
 
     async def _all(self, query: str, lead_id: str, kind: type[Kind]) -> tuple[Kind, ...]:

@@ -20,7 +20,7 @@ from exchange.core.reasons import NonBid
 from exchange.core.story import Story, story_of
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
-from exchange.effects.stories import Bids, Mask, Stories
+from exchange.effects.stories import Bids, LeadKept, Mask, Stories
 
 CAPS_TOLD_MAX = 20
 """Contracts whose caps are told: the ranked ones and those that were full; a page has an end."""
@@ -51,14 +51,10 @@ class Explain:
         """The whole story of a ping and the lead that came of it (they share their id)."""
         id = ping_or_lead_id
         kept = await self._stories.lead(id)
-        row = await self._stories.ping(id)
-        if row is None and kept is None:
+        found = await self._heard(id, kept)
+        if found is None:
             return NoSuchStory(id=id)
-        version = row[0]["book_version"] if row else kept.offer.book_version if kept else 0
-        book = await self._load_book(version)
-        heard = (
-            heard_of_row(*row, book) if row else heard_of_offer(kept.offer, book, kept.facts.direct)
-        )
+        heard, book = found
         attempts = await self._stories.attempts(id) if kept else ()
         not_asked = await self._not_asked(heard, book)
         material = Material(
@@ -73,6 +69,18 @@ class Explain:
             caps=await self._used(heard, attempts, not_asked, book),
         )
         return story_of(material, book, now=self._clock.now())
+
+    async def _heard(self, id: str, kept: LeadKept | None) -> tuple[Heard, Book] | None:
+        """The ping and the book it was filtered with; from the lead when the journal lost it."""
+        row = await self._stories.ping(id)
+        if row is not None:
+            columns, bids = row
+            book = await self._load_book(columns["book_version"])
+            return heard_of_row(columns, bids, book), book
+        if kept is not None:
+            book = await self._load_book(kept.offer.book_version)
+            return heard_of_offer(kept.offer, book, kept.facts.direct), book
+        return None
 
     async def _not_asked(self, heard: Heard, book: Book) -> Mapping[int, NonBid]:
         """The reason of every contract that was not asked, by the filter run again."""

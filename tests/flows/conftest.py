@@ -411,12 +411,14 @@ class Stage:
         assert (await self.commits.commit(unit)).kind == "done"
         await self.caps.keep(began.attempt.buyer_id, began.attempt.attempt_id)
 
-    async def refused(self, began: Began) -> None:
-        """The buyer said no, and the worker had not yet chosen the next."""
+    async def refused(self, began: Began, *, is_told: bool = True) -> None:
+        """The buyer said no, and the worker had not yet chosen the next (nor told Valkey)."""
         now = self.clock.now()
         end = Ended(attempt=began.attempt, delivery=Delivery.REJECTED, at=now)
         unit, _ = attempts.ended(began.selling, "selling", at=now, last=end, reply=None)
         assert (await self.commits.commit(unit)).kind == "done"
+        if is_told:
+            await self.caps.release(began.attempt.buyer_id, began.attempt.attempt_id)
 
     async def sold_untold(self, began: Began) -> None:
         """A sale is durable, and Valkey has not heard of it."""
@@ -448,6 +450,13 @@ class Stage:
         assert verify(rows, head=(lead["custody_seq"], lead["head"])) is None
         wins = [win for win, _, _ in attempt.windows]
         used, before = await self.used(attempt), began.used_before
+        for win in wins:  # the fence in Postgres says the same as Valkey
+            fenced = await self.database.fetchval(
+                "SELECT used FROM cap_window WHERE buyer_id = $1 AND win = $2",
+                attempt.buyer_id,
+                win,
+            )
+            assert fenced == sum(used[win]), win
         return {
             "lead": lead["state"],
             "attempt": row["state"],

@@ -154,10 +154,10 @@ async def test_an_erased_record_is_not_posted_again(stage: Any) -> None:
 
 async def test_a_lead_of_a_dead_worker_between_two_buyers_is_unsold(stage: Any) -> None:
     began = await stage.begin(await stage.boot("dead-between", is_dead=True))
-    await stage.refused(began)
+    await stage.refused(began, is_told=False)
     await stage.turn()
     end = await stage.now(began)
-    assert (end["attempt"], end["lead"], end["told"]) == ("rejected", "unsold", "unsold")
+    assert end == {**REFUSED, **FREE, "by": None}
     reply = await stage.database.fetchval(
         "SELECT reply FROM idem WHERE lead_id = $1", began.lead.lead_id
     )

@@ -33,7 +33,7 @@ take AS MATERIALIZED (
 given_back AS MATERIALIZED (
     SELECT m.lead_id, c.buyer_id, c.win, c.amount
     FROM cap_claim c JOIN move m USING (attempt_id)
-    WHERE c.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move WHERE new IN ('voided', 'rejected')))
+    WHERE c.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move WHERE new IN ('voided', 'rejected', 'written_off')))
       AND c.state = 'held'
 ),
 touched AS MATERIALIZED (
@@ -141,7 +141,7 @@ claim_settled AS (
     FROM moved m
     WHERE c.attempt_id = m.attempt_id AND c.state = 'held'
       AND c.attempt_id = ANY (ARRAY(
-              SELECT attempt_id FROM moved WHERE state IN ('sold', 'voided', 'rejected')))
+              SELECT attempt_id FROM moved WHERE state IN ('sold', 'voided', 'rejected', 'written_off')))
 ),
 claimed AS (
     INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount)

@@ -59,7 +59,7 @@ ORDER BY at
 
 -- name: mask
 -- The contracts that the worker had cleared, as it recorded them.
-SELECT book_version, gates, to_jsonb(m) -> 'segments' AS segments
-FROM closed_mask m
+SELECT book_version, gates, segments
+FROM closed_mask
 WHERE mask_id = $1 AND vertical_id = $2
 LIMIT 1
