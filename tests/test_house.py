@@ -64,8 +64,8 @@ def files() -> tuple[str, ...]:
     return tuple(path for path in listed.stdout.splitlines() if (ROOT / path).is_file())
 
 
-def calls(text: str) -> Iterator[tuple[ast.Call, str]]:
-    for node in ast.walk(ast.parse(text)):
+def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield node, ast.unparse(node.func)
 
@@ -143,10 +143,9 @@ def names_of_tests_are_sentences(path: str, text: str) -> Breaches:
 
 # --- exceptions -----------------------------------------------------------------------------------
 
-BROAD_EXCEPT_PLACES = ("exchange/effects/buyers", "exchange/api/errors.py")
-"""The fan-out's edge, where a buyer's bytes may surprise any library, and where a fault becomes
-problem details. Elsewhere the line itself says that it is the top of a background loop."""
-TOP_OF_LOOP = "top of a background loop"
+EDGES = ("exchange/effects/buyers/", "exchange/api/errors.py", "exchange/api/door.py")
+"""The fan-out's edge, where a buyer's bytes may surprise any library, and the door, where a fault
+becomes problem details once."""
 
 
 @rule(
@@ -154,21 +153,33 @@ TOP_OF_LOOP = "top of a background loop"
     "try: ...\nexcept (ValueError, BaseException): ...",
     "try: ...\nexcept: ...",
     "with suppress(Exception): ...",
+    "while True:\n    async def turn():\n        try: ...\n        except Exception: ...",
     over=CODE,
 )
 def exceptions_are_caught_by_name(path: str, text: str) -> Breaches:
-    lines = text.splitlines()
+    """Everything may be caught at the edges, at the top of a background loop (a `while` around the
+    `try`), and by who raises it again after tidying up."""
+    excused = set(caught_in_loops(ast.parse(text))) if not path.startswith(EDGES) else None
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ExceptHandler):
             kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            raises = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
         elif isinstance(node, ast.Call) and name_of(node.func) == "suppress":
-            kinds = node.args
+            kinds, raises = node.args, False
         else:
             continue
-        broad = any(k is None or name_of(k) in {"Exception", "BaseException"} for k in kinds)
-        excused = path.startswith(BROAD_EXCEPT_PLACES) or TOP_OF_LOOP in lines[node.lineno - 1]
-        if broad and not excused:
+        is_broad = any(k is None or name_of(k) in {"Exception", "BaseException"} for k in kinds)
+        if is_broad and not raises and excused is not None and node.lineno not in excused:
             yield f"{path}:{node.lineno}: catches everything"
+
+
+def caught_in_loops(node: ast.AST, in_loop: bool = False) -> Iterator[int]:
+    """The lines of handlers within a `while` of their own function."""
+    if isinstance(node, ast.ExceptHandler) and in_loop:
+        yield node.lineno
+    in_loop = isinstance(node, ast.While) or (in_loop and not isinstance(node, Function))
+    for child in ast.iter_child_nodes(node):
+        yield from caught_in_loops(child, in_loop)
 
 
 # --- money ----------------------------------------------------------------------------------------
@@ -250,7 +261,7 @@ CLOCKS = re.compile(r"(^|\.)(utcnow|today|now|monotonic|perf_counter|uuid[147]|g
 
 @rule("datetime.now(UTC)", "date.today()", "uuid.uuid4()", over=QUIET)
 def the_quiet_floors_read_no_clock(path: str, text: str) -> Breaches:
-    for call, name in calls(text):
+    for call, name in calls(ast.parse(text)):
         if CLOCKS.search(name):
             yield f"{path}:{call.lineno}: {name}()"
 
@@ -264,7 +275,7 @@ def settings_stop_at_the_app(path: str, text: str) -> Breaches:
 @rule("time.sleep(1)", "await asyncio.sleep(0.1)", "await sleep(interval)", over=TESTS)
 def no_test_sleeps(path: str, text: str) -> Breaches:
     """`asyncio.sleep(0)` gives way and is no sleep; far ends may be late on purpose."""
-    for call, name in calls(text):
+    for call, name in calls(ast.parse(text)):
         argument = ast.unparse(call.args[0]) if call.args else ""
         if name.rpartition(".")[2] == "sleep" and argument != "0":
             yield f"{path}:{call.lineno}: {name}({argument})"
@@ -281,11 +292,31 @@ SAID = {
 
 @rule("asyncpg.connect(url)", "web.Application()", over=("exchange/",))
 def library_options_are_said_out_loud(path: str, text: str) -> Breaches:
-    for call, name in calls(text):
+    for call, name in calls(ast.parse(text)):
         said = {keyword.arg for keyword in call.keywords}
         unsaid = SAID.get(name, set()) - said
         if unsaid and None not in said:
             yield f"{path}:{call.lineno}: {name} leaves {', '.join(sorted(unsaid))} unsaid"
+
+
+LOGS = re.compile(r"(^|[._])(say|debug|info|warning|error|exception)$")
+
+
+@rule(
+    "try: ...\nexcept ValueError as bad:\n    say('failed', fault=f'{bad}')",
+    "try: ...\nexcept ValueError as bad:\n    self._log.error('failed', fault=str(bad))",
+    over=PARTS,
+)
+def no_log_line_carries_an_errors_message(path: str, text: str) -> Breaches:
+    """Messages quote input, and input is somebody's data: log the type and the place."""
+    for handler in ast.walk(ast.parse(text)):
+        if not isinstance(handler, ast.ExceptHandler) or not handler.name:
+            continue
+        message = re.compile(rf"\{{{handler.name}[}}!:]|(str|repr)\({handler.name}\)")
+        for call, name in calls(handler):
+            told = " ".join(ast.unparse(part) for part in [*call.args, *call.keywords])
+            if LOGS.search(name) and message.search(told):
+                yield f"{path}:{call.lineno}: {name} tells the message of {handler.name}"
 
 
 # --- facts ----------------------------------------------------------------------------------------

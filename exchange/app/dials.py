@@ -3,7 +3,8 @@ at every scrape, so that no part knows of metrics.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal
 
 from exchange.app.ground import Ground
 from exchange.effects.buyers.endpoint import Stats
@@ -41,6 +42,24 @@ def dials(base: Ground, journal: Journal) -> None:
         },
     )
     _buyers(base)
+
+
+JOB_OUTCOMES: Final[Mapping[str, Literal["done", "failed", "deposed"]]] = {
+    "job": "done",
+    "job_failed": "failed",
+    "job_deposed": "deposed",
+}
+
+
+def heard(base: Ground) -> Callable[[str, Mapping[str, Any]], None]:
+    """What the jobs say, as log lines; the ends of their turns are counted too."""
+
+    def say(event: str, fields: Mapping[str, Any]) -> None:
+        base.say(event, **dict(fields))
+        if event in JOB_OUTCOMES:
+            base.metrics.job_run(fields["job"], JOB_OUTCOMES[event])
+
+    return say
 
 
 def _buyers(base: Ground) -> None:

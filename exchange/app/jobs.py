@@ -1,12 +1,16 @@
 """The jobs process: reconcile, webhooks and partitions, each under a lease."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, ground, saying
+import msgspec
+
+from exchange.app.dials import heard
+from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, ground
 from exchange.config import Settings
 from exchange.effects.doubts import Doubts, SealedLeads
-from exchange.effects.leases import Boots, Leases
+from exchange.effects.leases import Boots, Lease, Leases
 from exchange.effects.outbox import Outbox
 from exchange.effects.postgres import Database
 from exchange.flows.doubt import Endings
@@ -14,7 +18,7 @@ from exchange.flows.inquiry import Inquiries, InquiryLimits
 from exchange.flows.jobs import Job, partitions
 from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
-from exchange.flows.reconcile import Pace, Reconcile
+from exchange.flows.reconcile import Pace, Reconcile, Turn
 
 LEASE_S = 10.0
 """A job whose process fell silent is taken over after this long."""
@@ -36,7 +40,7 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
             boot_id=base.boot_id,
             beat_every_s=BEAT_S,
             stop=stop,
-            say=saying(base.say),
+            say=heard(base),
         )
 
 
@@ -73,7 +77,7 @@ def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[
         limits=WebhookLimits(),
     )
     return [
-        Job(name="reconcile", every_s=0.5, turn=reconcile.turn),
+        Job(name="reconcile", every_s=0.5, turn=_counted(base, reconcile)),
         Job(name="outbox", every_s=1.0, turn=webhooks.turn),
         Job(
             name="partitions",
@@ -81,3 +85,12 @@ def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[
             turn=partitions(base.database, base.clock, days_ahead=7),
         ),
     ]
+
+
+def _counted(base: Ground, reconcile: Reconcile) -> Callable[[Lease], Awaitable[Turn]]:
+    async def turn(lease: Lease) -> Turn:
+        done = await reconcile.turn(lease)
+        base.metrics.reconciled(msgspec.structs.asdict(done))
+        return done
+
+    return turn

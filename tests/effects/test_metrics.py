@@ -201,14 +201,15 @@ def test_refused_requests_limits_commits_and_jobs_have_their_counters() -> None:
     )
     metrics.limit_hit("invited_max")
     metrics.commit_batch(12, 1.5)
-    metrics.doubt_resolved("sold", "inquiry")
+    metrics.reconciled({"doubted": 2, "resolved": 1, "failed": 0})
     metrics.job_run("reconcile", "done")
     text = metrics.render()
     refused = {"route": "/v1/ping", "status": "401", "problem": "no_key"}
     assert value(text, "exchange_requests_refused_total", **refused) == 1
     assert value(text, "exchange_limit_hits_total", limit="invited_max") == 1
     assert value(text, "exchange_commit_batch_size_bucket", le="16.0") == 1
-    assert value(text, "exchange_doubts_resolved_total", state="sold", resolved_by="inquiry") == 1
+    assert value(text, "exchange_reconcile_cases_total", what="doubted") == 2
+    assert value(text, "exchange_reconcile_cases_total", what="failed") is None
     assert value(text, "exchange_job_runs_total", job="reconcile", outcome="done") == 1
 
 

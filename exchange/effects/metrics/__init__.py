@@ -149,12 +149,13 @@ class Metrics:
         """A limit bit `count` times; `limit` is its name in the table of limits."""
         self._add("exchange_limit_hits_total", {(limit,): count})
 
-    def doubt_resolved(self, state: str, resolved_by: str) -> None:
-        """An in-doubt attempt came to `state`; `resolved_by` is a way of resolving, not a name."""
-        self._add("exchange_doubts_resolved_total", {(state, resolved_by): 1})
+    def reconciled(self, cases: Mapping[str, int]) -> None:
+        """One turn of reconcile: how many cases of each kind."""
+        counted = {(what,): count for what, count in cases.items() if count}
+        self._add("exchange_reconcile_cases_total", counted)
 
-    def job_run(self, job: str, outcome: Literal["done", "idle", "failed", "not_leader"]) -> None:
-        """One turn of a job."""
+    def job_run(self, job: str, outcome: Literal["done", "failed", "deposed"]) -> None:
+        """One turn of a job that did something, failed, or found its lease lost."""
         self._add("exchange_job_runs_total", {(job, outcome): 1})
 
     def gauge(self, name: str, read: Callable[[], Reading]) -> None:

@@ -78,10 +78,14 @@ FAMILIES: Final[dict[str, Family]] = {
     "exchange_requests_refused_total": Family(
         "counter", "Requests refused before a flow began.", ("route", "status", "problem")
     ),
-    "exchange_doubts_resolved_total": Family(
-        "counter", "In-doubt attempts resolved, by outcome and by whom.", ("state", "resolved_by")
+    "exchange_reconcile_cases_total": Family(
+        "counter", "Cases reconcile took up: doubted, resolved, postponed and so on.", ("what",)
     ),
-    "exchange_job_runs_total": Family("counter", "Turns of a job.", ("job", "outcome")),
+    "exchange_job_runs_total": Family(
+        "counter",
+        "Turns of a job: done, failed, deposed.",
+        ("job", "outcome"),
+    ),
     # from the parts
     "exchange_limit_hits_total": Family("counter", "A limit bit, by its name.", ("limit",)),
     "exchange_dropped_total": Family("counter", "Entries a full queue dropped.", ("queue",)),
