@@ -1,203 +1,209 @@
-"""The journal: one row per ping, by COPY, in batches, never in a ping's way.
+"""The journal: one row per ping, written behind the answer and never in its way.
 
-`put` appends to a bounded list and returns. A task takes what has gathered, at most 128 rows or
-what came in 100 ms, hands the records to `on_batch` (metrics and the log count from there) and
-writes the rows in one COPY without waiting for the disk. What is lost in a crash is one batch of
-pings without an offer taken up: a sale carries what it needs of its ping in its own commit.
-
-While Postgres is away the rows wait, up to `queue_max`; beyond it the oldest are dropped and
-counted.
+```
+put(record) ─► queue ─► a batch (128 records or 100 ms) ─┬─► on_batch: metrics and log lines
+                                                         └─► backlog ─► Postgres, one statement
+```
+Saving does not wait for the disk (`synchronous_commit = off`). The stated loss in a crash is what
+is in the queue and some milliseconds of the server's: pings without an offer taken up, since a sale
+carries what it needs of its ping. While Postgres is away the backlog grows to its limit, then the
+newest batches are dropped and counted; metrics and log lines see every record all the same.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 import msgspec
 
-from exchange.core.fields import json_form
 from exchange.core.records import PingRecord
+from exchange.effects.sql import queries
 
-BATCH_MAX: Final = 128
-"""Rows of one COPY: large enough that its round trip costs little per row."""
-GATHER_S: Final = 0.1
-"""How long rows gather: the most a crash loses."""
-RETRY_S: Final = 0.5
-COLUMNS: Final = [
-    "ping_id",
-    "day",
-    "seller_id",
-    "source_id",
-    "sub_id",
-    "vertical_id",
-    "external_id",
-    "test",
-    "direct",
-    "received_at",
-    "tmax_ms",
-    "fields",
-    "consent",
-    "gated",
-    "outcome",
-    "reason",
-    "payout_micros",
-    "floor_micros",
-    "currency",
-    "expires_at",
-    "eligible",
-    "bids",
-    "reason_counts",
-    "book_version",
-    "mask_id",
-    "took_ms",
-    "waited_ms",
-    "added_ms",
-    "late_ms",
-    "worker",
-]
-_AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+ROLE = "exchange_app"
+BATCH_MAX = 128
+BATCH_MS = 100
+"""A record is in metrics and log after at most so long; a hundred statements a second at most."""
+PAUSE_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Between attempts to connect, the last one repeated."""
 
-Connect = Callable[[], Any]
-"""Opens a connection of the role exchange_app: `await connect()`."""
+_JSON = msgspec.json.Encoder()
+_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 
 
 class Journal:
-    """The journal of one worker. `currency_of` names a vertical's currency."""
+    """Takes records of one worker. `queue_max` bounds records in the queue, and in the backlog."""
 
     def __init__(
         self,
         *,
-        queue_max: int,
-        on_batch: Callable[[Sequence[PingRecord]], None],
-        connect: Connect,
-        currency_of: Callable[[int], str | None],
+        queue_max: int = 20_000,
+        on_batch: Callable[[Sequence[PingRecord]], None] = lambda records: None,
+        batch_max: int = BATCH_MAX,
+        batch_ms: int = BATCH_MS,
+        answer_s: float = 10.0,
     ) -> None:
         self._queue_max, self._on_batch = queue_max, on_batch
-        self._connect, self._currency_of = connect, currency_of
-        self._new: list[PingRecord] = []
-        self._rows: list[tuple[Any, ...]] = []
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._batch_max, self._batch_s, self._answer_s = batch_max, batch_ms / 1000, answer_s
+        self._queue: deque[PingRecord] = deque()
+        self._backlog: deque[Sequence[PingRecord]] = deque()
+        self._filling, self._full, self._due = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._saved = asyncio.Event()
         self._connection: Any = None
-        self._encoder = msgspec.json.Encoder()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sql = queries("journal")["save"]
+        self._url = ""
         self.dropped = 0
-        self.written = 0
-
-    def put(self, record: PingRecord) -> None:
-        """Take one record; never waits."""
-        self._new.append(record)
+        """Records that will never be rows: no room, or a row that Postgres refused."""
+        self.saved = 0
+        """Records handed to Postgres."""
+        self.faults = 0
+        """Batches that `on_batch` failed on."""
 
     @property
     def queued(self) -> int:
-        """Rows not written yet."""
-        return len(self._new) + len(self._rows)
+        """Records not yet handed to Postgres."""
+        return len(self._queue) + sum(map(len, self._backlog))
 
-    async def start(self) -> None:
-        """Begin writing. Raises what asyncpg raises when the database cannot be reached."""
-        self._connection = await self._connect()
-        self._task = asyncio.create_task(self._run(), name="journal")
+    def put(self, record: PingRecord) -> None:
+        """Takes a record; never waits, never fails."""
+        if len(self._queue) >= self._queue_max:
+            self.dropped += 1
+            return
+        self._queue.append(record)
+        if len(self._queue) == 1:
+            self._filling.set()
+        elif len(self._queue) == self._batch_max:
+            self._full.set()
 
-    async def stop(self) -> None:
-        """Write what is left, as far as the database takes it, and close."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-        self._taken()
-        with suppress(*_AWAY):
-            while self._rows:
-                await self._copied()
+    async def start(self, database_url: str) -> None:
+        """Starts writing. Postgres may still be away: the backlog waits for it."""
+        self._url = database_url
+        self._tasks = [
+            asyncio.create_task(self._batching(), name="journal-batching"),
+            asyncio.create_task(self._saving(), name="journal-saving"),
+        ]
+
+    async def stop(self, *, timeout_s: float = 5.0) -> None:
+        """Saves what it has, if that can be done in time, and disconnects. What is left counts as
+        dropped."""
+        if self._tasks:
+            batching, saving = self._tasks
+            batching.cancel()
+            await asyncio.wait([batching])
+            while self._queue:
+                self._pass_on()
+            await self._drained(timeout_s)
+            saving.cancel()
+            await asyncio.wait([saving])
+            self._tasks = []
+        self.dropped += self.queued
+        self._backlog.clear()
         if self._connection is not None:
-            with suppress(*_AWAY):
-                await self._connection.close(timeout=2)
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S):
-                    await self._stopping.wait()
-            self._taken()
-            try:
-                while self._rows:
-                    await self._copied()
-            except _AWAY:
-                await self._reconnected()
-
-    def _taken(self) -> None:
-        """Count what is new and make its rows; drop the oldest beyond the limit."""
-        records, self._new = self._new, []
-        if records:
-            self._on_batch(records)
-            self._rows += [self._row(record) for record in records]
-        over = len(self._rows) - self._queue_max
-        if over > 0:
-            del self._rows[:over]
-            self.dropped += over
-
-    async def _copied(self) -> None:
-        batch = self._rows[:BATCH_MAX]
-        await self._connection.copy_records_to_table("ping", records=batch, columns=COLUMNS)
-        del self._rows[: len(batch)]
-        self.written += len(batch)
-
-    async def _reconnected(self) -> None:
-        """A new connection, or a pause before the next try. A batch whose fate is unknown is
-        dropped when its rows turn out to be there."""
-        try:
             self._connection.terminate()
-            self._connection = await self._connect()
-            if self._rows and await self._is_written(self._rows[0]):
-                del self._rows[:BATCH_MAX]
-        except _AWAY:
-            await asyncio.sleep(RETRY_S)
 
-    async def _is_written(self, row: tuple[Any, ...]) -> bool:
-        return bool(
-            await self._connection.fetchval(
-                "SELECT true FROM ping WHERE ping_id = $1 AND day = $2", row[0], row[1]
-            )
-        )
+    async def _drained(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._backlog:
+                    self._saved.clear()
+                    await self._saved.wait()
+        except TimeoutError:
+            return
 
-    def _row(self, record: PingRecord) -> tuple[Any, ...]:
-        ping = record.ping
-        expires_ms = record.expires_at_ms
-        return (
-            ping.ping_id,
-            day_of(ping.ping_id),
-            ping.seller_id,
-            ping.source_id,
-            ping.sub_id,
-            ping.vertical_id,
-            ping.external_id,
-            ping.test,
-            ping.direct,
-            ping.received_at,
-            ping.tmax_ms,
-            json_form(ping.fields),
-            ping.consent,
-            list(ping.gated),
-            record.outcome,
-            record.reason,
-            record.payout_micros,
-            ping.floor_micros,
-            self._currency_of(ping.vertical_id),
-            None if expires_ms is None else datetime.fromtimestamp(expires_ms / 1000, UTC),
-            record.eligible,
-            self._encoder.encode({"answers": record.answers, "ranking": record.ranking}),
-            {str(code): count for code, count in record.reason_counts.items()},
-            record.book_version,
-            record.mask_id,
-            record.took_ms,
-            record.waited_ms,
-            record.added_ms,
-            record.late_ms,
-            record.worker,
-        )
+    # --- batching ---------------------------------------------------------------------------------
+
+    async def _batching(self) -> None:
+        while True:
+            await self._filling.wait()
+            if len(self._queue) < self._batch_max:
+                self._full.clear()
+                try:
+                    async with asyncio.timeout(self._batch_s):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass
+            self._pass_on()
+            await asyncio.sleep(0)
+
+    def _pass_on(self) -> None:
+        size = min(len(self._queue), self._batch_max)
+        batch = [self._queue.popleft() for _ in range(size)]
+        if not self._queue:
+            self._filling.clear()
+        try:
+            self._on_batch(batch)
+        except Exception:  # a fault in metrics or log must not end the journal
+            self.faults += 1
+        if sum(map(len, self._backlog)) + size > self._queue_max:
+            self.dropped += size
+            return
+        self._backlog.append(batch)
+        self._due.set()
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    async def _saving(self) -> None:
+        while True:
+            if not self._backlog:
+                self._due.clear()
+                await self._due.wait()
+            try:
+                await self._save(self._backlog[0])
+            except _LOST:
+                if self._connection is not None:
+                    self._connection.terminate()
+                self._connection = None
+            else:
+                self._backlog.popleft()
+                self._saved.set()
+
+    async def _save(self, batch: Sequence[PingRecord]) -> None:
+        """Saves a batch; rows that Postgres refuses are dropped. Raises when the connection is
+        lost: the batch is then saved again, which is harmless."""
+        if self._connection is None:
+            self._connection = await self._connected()
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await self._connection.execute(self._sql, _JSON.encode(batch))
+            self.saved += len(batch)
+        except (asyncpg.PostgresError, ValueError, TypeError) as error:
+            if _is_lost(error):
+                raise TimeoutError from error
+            if len(batch) == 1:
+                self.dropped += 1
+                return
+            half = len(batch) // 2
+            await self._save(batch[:half])
+            await self._save(batch[half:])
+
+    async def _connected(self) -> Any:
+        pauses = iter(PAUSE_S)
+        while True:
+            try:
+                return await _connect(self._url)
+            except (*_LOST, asyncpg.PostgresError):
+                await asyncio.sleep(next(pauses, PAUSE_S[-1]))
 
 
-def day_of(uuid7: str) -> Any:
-    """The UTC day in which a UUIDv7 was made: its partition."""
-    at_ms = int(uuid7[:8] + uuid7[9:13], 16)
-    return datetime.fromtimestamp(at_ms / 1000, UTC).date()
+async def _connect(url: str) -> Any:
+    return await asyncpg.connect(
+        url,
+        timeout=5.0,
+        command_timeout=None,
+        statement_cache_size=8,
+        server_settings={
+            "role": ROLE,
+            "application_name": "exchange-journal",
+            "synchronous_commit": "off",
+            "statement_timeout": "8000",
+            "jit": "off",
+            "timezone": "UTC",
+        },
+    )
+
+
+def _is_lost(error: Exception) -> bool:
+    """A connection that ends says so with a FATAL error; a mere ERROR is a rollback."""
+    return isinstance(error, _LOST) or getattr(error, "severity", None) in ("FATAL", "PANIC")
