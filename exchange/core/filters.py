@@ -18,10 +18,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from exchange.core import hours, masks
-from exchange.core.criteria import PARTY_FIELDS, Test, test_of
+from exchange.core.criteria import PARTY_FIELDS, BadCriterion, Test, test_of
 from exchange.core.fields import Schema
 from exchange.core.masks import Slots, Table, slots_of
-from exchange.core.model import Buyer, Contract, Fact, Ping, Seller, Source, Value, Vertical
+from exchange.core.model import (
+    Buyer,
+    Contract,
+    Criterion,
+    Fact,
+    Ping,
+    Seller,
+    Source,
+    Value,
+    Vertical,
+)
 from exchange.core.reasons import NonBid
 from exchange.core.shards import Shards
 
@@ -247,13 +257,20 @@ def criteria_after_ping(contract: Contract, schema: Schema) -> tuple[str, ...]:
 
 
 def meets(contract: Contract, lead_fields: Mapping[str, Value]) -> bool:
-    """Whether a full record meets a contract's criteria (those on who sent it aside)."""
+    """Whether a full record meets a contract's criteria (those on who sent it aside). A criterion
+    that cannot be read is not met."""
     return all(
-        test_of(criterion, _type_of(lead_fields.get(field))).met(lead_fields.get(field))
+        _is_met(criterion, lead_fields.get(field))
         for field, criterion in contract.terms.where.items()
         if field not in PARTY_FIELDS
     )
 
 
-def _type_of(value: Value | None) -> str:
-    return {bool: "bool", int: "int"}.get(type(value), "code" if type(value) is str else "date")
+def _is_met(criterion: Criterion, value: Value | None) -> bool:
+    if value is None:
+        return isinstance(criterion, Mapping) and set(criterion) == {"not"}
+    kind = {bool: "bool", int: "int", str: "code"}.get(type(value), "date")
+    try:
+        return test_of(criterion, kind).met(value)
+    except BadCriterion:
+        return False

@@ -228,6 +228,9 @@ def _contract(
     if terms.time_zone is not None:
         _zone((*path, "time_zone"), terms.time_zone, found)
     _price(path, terms, found)
+    if terms.hold == "offer":
+        hint = 'hold = "post": room is reserved at the post'
+        found.problem((*path, "hold"), "holding from the offer on is not offered yet", hint)
     _hours(path, terms, zone, found)
     _in_doubt(path, terms, buyer, found)
     schema = schemas.get(terms.vertical)
