@@ -5,7 +5,7 @@ from datetime import datetime
 
 from exchange.core.model import Fact
 from exchange.core.money import text_of
-from exchange.core.reasons import Loss, Reason
+from exchange.core.reasons import Loss, NonBid, Reason
 
 NAMED_MAX = 4
 """More buyers than this are counted, not named: it is one sentence."""
@@ -35,12 +35,12 @@ def sentence(
     accepted_micros: int | None,
     currency: str,
     reason: int | None,
-    asked: int,
-    considered: int,
+    refused: Sequence[tuple[str, NonBid]],
+    not_asked: int,
     expires_at: datetime | None,
 ) -> str:
-    """One plain sentence. `accepted_micros` is the least payout the seller took; `considered` the
-    number of contracts of the vertical."""
+    """One plain sentence. `accepted_micros` is the least payout the seller took; `refused` who was
+    asked and did not bid, and `not_asked` how many contracts were not."""
     match status:
         case "sold":
             return _sold(turns, currency)
@@ -49,7 +49,7 @@ def sentence(
         case "unsold":
             return _unsold(turns, accepted_micros, currency, reason)
         case "no_offer":
-            return _no_offer(reason, asked, considered)
+            return _no_offer(reason, refused, not_asked)
         case "offered" | "expired":
             return _untaken(status, promised_micros, currency, expires_at)
         case "erased":
@@ -93,9 +93,9 @@ def _unsold(
         return f"Not sold: {_lowered(Reason.INTERRUPTED.sentence)}"
     cheap = [turn for turn in turns if turn.loss is Loss.BELOW_PROMISE]
     causes = [_phrase(turn) for turn in turns if turn.loss not in (None, Loss.BELOW_PROMISE)]
-    if len(causes) > NAMED_MAX:
-        causes = [*causes[:NAMED_MAX], f"{len(causes) - NAMED_MAX} more did not take it"]
-    if cheap and accepted_micros is not None:
+    causes = _cut(causes)
+    is_frozen = any(turn.state == "written_off" for turn in turns)
+    if cheap and accepted_micros is not None and not is_frozen:
         who = "nobody else" if causes else "nobody"
         causes.append(f"{who} would pay the promised {text_of(accepted_micros)} {currency}")
     if not causes and reason is not None:
@@ -103,9 +103,29 @@ def _unsold(
     return f"Not sold: {_listed(causes or ['nobody bid'])}."
 
 
-def _no_offer(reason: int | None, asked: int, considered: int) -> str:
-    why = _lowered(Reason(reason).sentence) if reason is not None else "nobody bid enough."
-    return f"No offer: {why.rstrip('.')} ({asked} of {considered} contracts were asked)."
+def _no_offer(reason: int | None, refused: Sequence[tuple[str, NonBid]], not_asked: int) -> str:
+    if not refused or reason == Reason.OFFERS_UNAVAILABLE:
+        why = Reason.NO_BIDS if reason is None else Reason(reason)
+        return f"No offer: {_lowered(why.sentence)}"
+    causes = _cut([f"{buyer} {SAID.get(code, 'gave no bid')}" for buyer, code in refused])
+    rest = f"; {not_asked} contracts were not asked" if not_asked else ""
+    return f"No offer: {_listed(causes)}{rest}."
+
+
+SAID = {
+    NonBid.NO_BID: "did not bid",
+    NonBid.ERROR: "answered with an error",
+    NonBid.TIMEOUT: "did not answer in time",
+    NonBid.INVALID_BID: "answered with something that is no bid",
+    NonBid.UNREACHABLE: "could not be reached",
+    NonBid.BELOW_FLOOR: "bid less than the floor needs",
+    NonBid.DUPLICATE: "already has this consumer",
+    NonBid.IN_FLIGHT_FULL: "had too many requests under way",
+    NonBid.UNHEALTHY: "is being rested after failures",
+    NonBid.EARLY_CLOSED: "could no longer have won",
+    NonBid.REPLY_TOO_LARGE: "answered with too much",
+    NonBid.REDIRECTED: "answered with a redirect",
+}
 
 
 def _untaken(
@@ -155,6 +175,12 @@ def _phrase(turn: Turned) -> str:
             return f"{buyer} was outbid"
         case _:
             return f"{buyer} did not get it"
+
+
+def _cut(causes: list[str]) -> list[str]:
+    """The first few, the others counted."""
+    more = len(causes) - NAMED_MAX
+    return [*causes[:NAMED_MAX], f"{more} more did not buy"] if more > 0 else causes
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from exchange.core.book import Book
 from exchange.core.caps import parts_of
 from exchange.core.custody import verify
@@ -29,6 +31,9 @@ from exchange.core.outcome import Turned, sentence
 from exchange.core.reasons import Loss, NonBid
 
 # --- what is told ---------------------------------------------------------------------------------
+
+
+WRITTEN_OFF = "It was sent the lead and never answered; written off."
 
 
 class ContractStory(Fact, frozen=True, kw_only=True):
@@ -200,8 +205,12 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
             accepted_micros=lead.min_payout_micros if lead else heard.payout_micros,
             currency=currency,
             reason=_reason_code(heard, lead),
-            asked=len(heard.answers),
-            considered=len(heard.answers) + len(material.not_asked),
+            refused=[
+                (names.buyer(one.buyer_id), NonBid(one.non_bid))
+                for one in heard.answers
+                if one.non_bid is not None
+            ],
+            not_asked=len(material.not_asked),
             expires_at=heard.expires_at,
         ),
         vertical=vertical.key if vertical else f"vertical #{ping.vertical_id}",
@@ -291,6 +300,11 @@ def _contracts(
     told = [
         _asked(contract_id, answers.get(contract_id), bids.get(contract_id), losses, names)
         for contract_id in asked
+    ]
+    given_up = {one.contract_id for one in material.attempts if one.state == "written_off"}
+    told = [
+        replace(one, loss_says=WRITTEN_OFF) if contract_id in given_up else one
+        for contract_id, one in zip(asked, told, strict=True)
     ]
     left = sorted(
         (int(code), names.contract(contract_id), contract_id)

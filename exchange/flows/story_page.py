@@ -65,10 +65,10 @@ def _facts(story: Story) -> Table:
     facts.add_row("pinged", ", ".join(f"{name} {value}" for name, value in story.fields.items()))
     if story.gated:
         facts.add_row("removed", f"{', '.join(story.gated)} (the gate lets no such field through)")
-    terms = f"floor {story.floor}"
+    terms = f"floor {story.floor} {story.currency}"
     if story.promised is not None and story.expires_at is not None:
-        terms += f"; {story.promised} promised until {_time(story.expires_at)}"
-    facts.add_row("terms", f"{terms} {story.currency}; market version {story.book_version}")
+        terms += f"; {story.promised} {story.currency} promised until {_time(story.expires_at)}"
+    facts.add_row("terms", f"{terms}; market version {story.book_version}")
     if not story.is_journaled:
         facts.add_row(
             "note", "The ping's journal row was lost; this is what its lead carries of it."

@@ -37,7 +37,7 @@ from exchange.effects.leases import Boots, Leases
 from exchange.effects.postgres import Database
 from exchange.effects.valkey import Valkey
 from exchange.effects.vault import Vault
-from exchange.flows.doubt import Endings, Resolving
+from exchange.flows.doubt import Endings, Resolving, tell_caps
 from exchange.flows.inquiry import Inquiries, InquiryLimits
 from exchange.flows.reconcile import Pace, Reconcile
 
@@ -70,7 +70,7 @@ in_doubt = {{ policy = {policy}, write_off_hours = 24, hold_s = 600 }}
 [contracts.beacon-auto]
 buyer = "beacon"
 vertical = "auto"
-caps = [ {{ leads = 1, per = "total" }} ]
+caps = [ {{ leads = 1, per = "day" }} ]
 [contracts.acme-nevada]
 buyer = "acme"
 vertical = "auto"
@@ -426,6 +426,17 @@ class Stage:
         end = Ended(attempt=began.attempt, delivery=Delivery.ACCEPTED, at=now)
         unit, _ = attempts.ended(began.selling, "sold", at=now, last=end, reply={"status": "sold"})
         assert (await self.commits.commit(unit)).kind == "done"
+
+    async def tell(self, began: Began, state: str) -> None:
+        """Valkey hears what became of the attempt."""
+        attempt = began.attempt
+        await tell_caps(
+            self.caps,
+            buyer_id=attempt.buyer_id,
+            attempt_id=attempt.attempt_id,
+            state=state,
+            held=attempt.windows,
+        )
 
     async def turn(self) -> Any:
         """One round of reconcile under its lease."""
