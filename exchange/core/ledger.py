@@ -73,7 +73,11 @@ def sale_transfers(
     buyer, seller, house = (buyer_id, "receivable"), (seller_id, "payable"), (HOUSE, "margin")
     legs = (
         (TransferCode.PAYOUT, buyer, seller, payout_micros),
-        (TransferCode.FEE, *((buyer, house) if fee_micros > 0 else (house, buyer)), abs(fee_micros)),
+        (
+            TransferCode.FEE,
+            *((buyer, house) if fee_micros > 0 else (house, buyer)),
+            abs(fee_micros),
+        ),
     )
     return tuple(
         TransferRow(
@@ -145,7 +149,9 @@ def accounts(transfer: TransferRow) -> tuple[AccountName, AccountName]:
 
 def derived_id(subject: str, code: int, part: int) -> str:
     """The id of a transfer as a UUID (version 8: its bits are a hash of what it is for)."""
-    digest = bytearray(hashlib.sha256(f"ex/v1\0transfer\0{subject}\0{code}\0{part}".encode()).digest())
+    digest = bytearray(
+        hashlib.sha256(f"ex/v1\0transfer\0{subject}\0{code}\0{part}".encode()).digest()
+    )
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     text = digest[:16].hex()
