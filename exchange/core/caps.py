@@ -178,7 +178,7 @@ def resets_at(cap: Cap, at: datetime, zone: str | None) -> datetime | None:
 def forget_at_ms(win: str) -> int:
     """Unix ms after which a window's counter is of no use to anyone; 0 for a total. Read from the
     name alone, so the zone is not known and the last one on Earth is assumed."""
-    period = parts_of(win).period
+    period = win.split(".")[2]
     kind, when = period[0], period[1:]
     if kind == "t":
         return 0
