@@ -107,7 +107,7 @@ class Reason(_Code):
     PING_MISMATCH = 710, "The post contradicts its ping."
     DUPLICATE = 711, "This consumer was sold in this vertical within the duplicate window."
     CONSENT_MISSING = 712, "The vertical needs the consumer's consent and the post has none."
-    INTERRUPTED = 713, "The exchange was stopped before the lead was sold; nobody received it."
+    INTERRUPTED = 713, "The exchange was stopped before the lead was sold; nobody bought it."
     PERSONAL_DATA_IN_PING = (
         714,
         "A ping field carries personal data, which this source may not send.",
