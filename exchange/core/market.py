@@ -57,7 +57,7 @@ def read_market(text: str, *, dialects: frozenset[str] | None = None) -> Reading
     try:
         raw = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
-        return Reading(doc=None, problems=(_syntax(str(error)),))
+        return Reading(doc=None, problems=(_syntax(str(error), text),))
     shape = Found()
     doc, broken = _document(raw, shape)
     sense = checked(doc, broken=broken, dialects=dialects)
@@ -76,11 +76,12 @@ def doc_of_json(doc: Any) -> MarketDoc:
     return msgspec.convert(doc, MarketDoc)
 
 
-def _syntax(text: str) -> MarketProblem:
-    message, _, where = text.rpartition(" (at ")
+def _syntax(said: str, text: str) -> MarketProblem:
+    """tomllib's own words: `What is wrong (at line 3, column 7)` or `(at end of document)`."""
+    message, _, where = said.rpartition(" (at ")
     line = where.removeprefix("line ").partition(",")[0]
-    number = int(line) if line.isdigit() else None
-    return MarketProblem(path="syntax", message=(message or text).lower(), line=number)
+    number = int(line) if line.isdigit() else text.count("\n") + 1
+    return MarketProblem(path="syntax", message=(message or said).lower(), line=number)
 
 
 def _placed(found: list[tuple[Path, str, str]], lines: Mapping[Path, int]) -> list[MarketProblem]:

@@ -122,7 +122,7 @@ def moved_contracts(
 
 
 def _json(terms: msgspec.Struct) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(terms)
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(terms))  # as the store has it
     return plain
 
 

@@ -58,7 +58,8 @@ class _Walk:
             number = self._arrays.get(path, -1) + 1
             self._arrays[path] = number
             path = (*path, number)
-        self._note(path, start)
+        for length in range(1, len(path) + 1):
+            self._note(path[:length], start)
         return path
 
     def _resolved(self, keys: Path) -> Path:
