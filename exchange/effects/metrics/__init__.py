@@ -151,7 +151,7 @@ class Metrics:
 
     def reconciled(self, cases: Mapping[str, int]) -> None:
         """One turn of reconcile: how many cases of each kind."""
-        counted = {(what,): count for what, count in cases.items() if count}
+        counted: dict[Labels, int] = {(what,): count for what, count in cases.items() if count}
         self._add("exchange_reconcile_cases_total", counted)
 
     def job_run(self, job: str, outcome: Literal["done", "failed", "deposed"]) -> None:
