@@ -125,10 +125,16 @@ def serve(
         )
         serve_until_stopped(
             settings,
-            on_ready=lambda url: err.print(
-                f"listening on {url} (docs: {url}/docs)", soft_wrap=True
-            ),
+            on_ready=lambda url: _say_ready(url, for_programs=ready_line),
         )
+
+
+def _say_ready(url: str, *, for_programs: bool) -> None:
+    if for_programs:
+        sys.stdout.buffer.write(msgspec.json.encode({"ready": True, "url": url}) + b"\n")
+        sys.stdout.flush()
+    else:
+        err.print(f"listening on {url} (docs: {url}/docs)", soft_wrap=True)
 
 
 @cli.command()

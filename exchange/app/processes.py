@@ -126,8 +126,14 @@ def _gunicorn(settings: Settings, urls: Urls, on_ready: Callable[[str], None]) -
         def load(self) -> Any:
             return made
 
-    with suppress(SystemExit):
+    master = os.getpid()
+    try:
         Serving().run()
+    except SystemExit as end:
+        if os.getpid() != master:  # a worker, forked in here: what follows is the master's to do
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        if end.code:
+            raise
 
 
 # --- the jobs process beside the workers ----------------------------------------------------------
@@ -138,10 +144,12 @@ def _jobs_child(settings: Settings) -> Callable[[], None]:
     the child, for the kernel's signal at our death is that of the thread which forked it."""
     stop = threading.Event()
     command = [sys.executable, "-m", "exchange", "jobs", "--data-dir", settings.data_dir]
+    given = {"EXCHANGE_LAB": str(settings.lab).lower(), "EXCHANGE_LOG": settings.log}
+    environment = os.environ | given
 
     def keep() -> None:
         while not stop.is_set():
-            child = subprocess.Popen(command, preexec_fn=_die_with_parent)
+            child = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
             while not stop.is_set() and _is_alive(child):
                 stop.wait(0.2)
             if stop.is_set():

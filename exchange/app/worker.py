@@ -30,7 +30,6 @@ from exchange.effects.journal import Journal
 from exchange.effects.leads import Leads
 from exchange.effects.metrics import CONTENT_TYPE
 from exchange.effects.offers import Offers
-from exchange.effects.postgres import connect
 from exchange.effects.stories import Stories
 from exchange.flows.admission import Admission
 from exchange.flows.doubt import Endings, Resolving
@@ -89,15 +88,8 @@ async def _served(
         base.metrics.pings(records)
         base.log.pings(records)
 
-    journal = Journal(
-        queue_max=limits.journal_queue_max,
-        on_batch=journalled,
-        connect=lambda: connect(
-            urls.database_url, role="exchange_app", application_name="exchange-journal"
-        ),
-        currency_of=lambda one: base.standing.book.verticals[one].terms.currency,
-    )
-    await journal.start()
+    journal = Journal(queue_max=limits.journal_queue_max, on_batch=journalled)
+    await journal.start(urls.database_url)
     pings = _pings(base, offers, journal, limits)
     resolving = resolving_of(base)
     posts = _posts(base, pings, offers, leads, resolving, limits)

@@ -226,10 +226,11 @@ class Standing:
         )
 
     def _new_mask_id(self, now: datetime) -> int:
-        """Unique without asking anyone: microseconds, the worker's number in the low bits."""
-        micros = int(now.timestamp() * 1_000_000)
+        """Unique without asking anyone: milliseconds, the worker's number in the low ten bits.
+        Below 2^53, for it stands in custody events."""
+        at_ms = int(now.timestamp() * 1000)
         previous = max(self._mask_ids.values(), default=0) >> 10
-        return max(micros, previous + 1) << 10 | (self._worker_number & 1023)
+        return max(at_ms, previous + 1) << 10 | (self._worker_number & 1023)
 
     # --- learning ---------------------------------------------------------------------------------
 
