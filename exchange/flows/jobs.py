@@ -6,6 +6,7 @@ that fails is tried again at its next turn, and no job stops another.
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, Protocol
@@ -83,7 +84,7 @@ async def beating(
                 await boots.register(boot_id, kind)
                 is_known = True
         except Exception as fault:
-            say("beat_missed", {"boot_id": boot_id, "fault": type(fault).__name__})
+            say("beat_missed", {"boot_id": boot_id, **_fault(fault)})
         await _pause(stop, every_s)
     if not await boots.leave(boot_id):
         say("leave_missed", {"boot_id": boot_id})
@@ -103,7 +104,7 @@ async def _loop(job: Job, leases: Leases, stop: asyncio.Event, say: Say) -> None
             say("job_deposed", {"job": job.name, "epoch": lease.epoch if lease else 0})
             lease = None
         except Exception as fault:
-            say("job_failed", {"job": job.name, "fault": f"{type(fault).__name__}: {fault}"})
+            say("job_failed", {"job": job.name, **_fault(fault)})
         await _pause(stop, job.every_s)
     if lease is not None and not await leases.give_up(lease):
         say("give_up_missed", {"job": job.name})
@@ -130,6 +131,12 @@ async def _turned(job: Job, leases: Leases, lease: Lease) -> Any:
     finally:
         turn.cancel()
         await asyncio.wait({turn})
+
+
+def _fault(fault: Exception) -> dict[str, str]:
+    """What may be logged of a fault: its kind and where it came up, never its message."""
+    frame = traceback.extract_tb(fault.__traceback__)[-1]
+    return {"fault": type(fault).__name__, "at": f"{frame.name}:{frame.lineno}"}
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -164,6 +164,25 @@ async def test_a_lead_of_a_dead_worker_between_two_buyers_is_unsold(stage: Any) 
     assert reply["reason"]["name"] == "interrupted"
 
 
+async def test_a_direct_lead_of_a_dead_worker_that_nobody_saw_is_unsold(stage: Any) -> None:
+    lead_id = await stage.received(await stage.boot(stage.clock.new_id(), is_dead=True))
+    assert (await stage.turn()).interrupted == 1
+    lead = await stage.database.fetchrow(
+        "SELECT l.state, i.state AS key, i.reply FROM lead l JOIN idem i USING (lead_id)"
+        " WHERE lead_id = $1",
+        lead_id,
+    )
+    assert (lead["state"], lead["key"], lead["reply"]["status"]) == ("unsold", "done", "unsold")
+
+
+async def test_a_lead_that_no_request_can_still_work_on_is_closed(stage: Any) -> None:
+    began = await stage.begin(await stage.boot(stage.clock.new_id(), is_dead=False))
+    await stage.refused(began)
+    stage.clock.ahead += timedelta(seconds=181)
+    assert (await stage.turn()).interrupted == 1
+    assert (await stage.now(began))["lead"] == "unsold"
+
+
 async def test_a_lead_of_a_living_worker_between_two_buyers_is_left_alone(stage: Any) -> None:
     began = await stage.begin(await stage.boot("alive-between", is_dead=False))
     await stage.refused(began)

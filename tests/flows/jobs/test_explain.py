@@ -1,6 +1,6 @@
 """The stories people ask for, told whole: golden pages in `stories/`, one per way a lead can end.
 
-    pytest tests/dialects tests/flows --update-golden      writes the pages; read the diff
+    pytest tests/dialects tests/flows/jobs --update-golden      writes the pages; read the diff
 
 Ids, times and spans are made alike before comparing; everything else must be as it stands.
 """
@@ -166,7 +166,7 @@ def golden(request: pytest.FixtureRequest) -> Any:
     return check
 
 
-async def test_sold_at_first(teller: Teller, stage: Any, golden: Any) -> None:
+async def test_a_lead_sold_at_first(teller: Teller, stage: Any, golden: Any) -> None:
     began = await stage.begin(await stage.boot("serve-1", is_dead=False))
     await teller.pinged(began.lead.lead_id)
     await teller.ended(began, Delivery.ACCEPTED, Loss.WON, buyer_ref="sale-77")
@@ -176,7 +176,7 @@ async def test_sold_at_first(teller: Teller, stage: Any, golden: Any) -> None:
     golden("sold_at_first", story)
 
 
-async def test_fell_through_twice(teller: Teller, stage: Any, golden: Any) -> None:
+async def test_a_lead_that_fell_through_twice(teller: Teller, stage: Any, golden: Any) -> None:
     began = await stage.begin(await stage.boot("serve-1", is_dead=False))
     await teller.pinged(began.lead.lead_id)
     second = await teller.passed_on(began, "bad_phone")
@@ -201,7 +201,7 @@ async def test_nobody_else_would_pay_the_promise(teller: Teller, stage: Any) -> 
     )
 
 
-async def test_lost_without_an_offer(teller: Teller, stage: Any, golden: Any) -> None:
+async def test_a_ping_lost_without_an_offer(teller: Teller, stage: Any, golden: Any) -> None:
     ping_id, acme = stage.clock.new_id(), stage.contract("acme-auto")
     beacon = 1 << stage.book.indexes[1].slot_of[stage.contract("beacon-auto").id]
     await stage.database.execute(
@@ -225,7 +225,7 @@ async def test_lost_without_an_offer(teller: Teller, stage: Any, golden: Any) ->
     golden("lost_without_an_offer", story)
 
 
-async def test_in_doubt_then_resolved(teller: Teller, stage: Any, golden: Any) -> None:
+async def test_a_lead_in_doubt_then_resolved(teller: Teller, stage: Any, golden: Any) -> None:
     stage.acme.on_post = lambda _id, _first: None
     began = await stage.begin(await stage.boot("serve-2", is_dead=False))
     await teller.pinged(began.lead.lead_id)
@@ -239,7 +239,7 @@ async def test_in_doubt_then_resolved(teller: Teller, stage: Any, golden: Any) -
     golden("in_doubt_then_resolved", story)
 
 
-async def test_written_off(teller: Teller, stage: Any, golden: Any) -> None:
+async def test_a_lead_written_off(teller: Teller, stage: Any, golden: Any) -> None:
     stage.acme.status_up = False
     began = await stage.begin(await stage.boot("serve-3", is_dead=False))
     await teller.pinged(began.lead.lead_id)
