@@ -54,6 +54,7 @@ class Journal:
         self._tasks: list[asyncio.Task[None]] = []
         self._sql = queries("journal")["save"]
         self._url = ""
+        self._is_stopping = False
         self.dropped = 0
         """Records that will never be rows: no room, or a row that Postgres refused."""
         self.saved = 0
@@ -88,16 +89,15 @@ class Journal:
     async def stop(self, *, timeout_s: float = 5.0) -> None:
         """Saves what it has, if that can be done in time, and disconnects. What is left counts as
         dropped."""
+        self._is_stopping = True
+        self._filling.set()
+        self._full.set()
         if self._tasks:
             batching, saving = self._tasks
-            batching.cancel()
             await asyncio.wait([batching])
-            while self._queue:
-                self._pass_on()
             await self._drained(timeout_s)
             saving.cancel()
             await asyncio.wait([saving])
-            self._tasks = []
         self.dropped += self.queued
         self._backlog.clear()
         if self._connection is not None:
@@ -115,32 +115,35 @@ class Journal:
     # --- batching ---------------------------------------------------------------------------------
 
     async def _batching(self) -> None:
-        while True:
-            await self._filling.wait()
-            if len(self._queue) < self._batch_max:
-                self._full.clear()
-                try:
-                    async with asyncio.timeout(self._batch_s):
-                        await self._full.wait()
-                except TimeoutError:
-                    pass
-            self._pass_on()
+        while self._queue or not self._is_stopping:
+            await self._filled()
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
+            if not self._queue:
+                self._filling.clear()
+            try:
+                self._on_batch(batch)
+            except Exception:  # a fault in metrics or log must not end the journal
+                self.faults += 1
+            self._keep(batch)
             await asyncio.sleep(0)
 
-    def _pass_on(self) -> None:
-        size = min(len(self._queue), self._batch_max)
-        batch = [self._queue.popleft() for _ in range(size)]
-        if not self._queue:
-            self._filling.clear()
-        try:
-            self._on_batch(batch)
-        except Exception:  # a fault in metrics or log must not end the journal
-            self.faults += 1
-        if sum(map(len, self._backlog)) + size > self._queue_max:
-            self.dropped += size
-            return
-        self._backlog.append(batch)
-        self._due.set()
+    async def _filled(self) -> None:
+        """Returns when a batch is full, or its time is over, or the journal stops."""
+        await self._filling.wait()
+        if len(self._queue) < self._batch_max and not self._is_stopping:
+            self._full.clear()
+            try:
+                async with asyncio.timeout(self._batch_s):
+                    await self._full.wait()
+            except TimeoutError:
+                return
+
+    def _keep(self, batch: Sequence[PingRecord]) -> None:
+        if sum(map(len, self._backlog)) + len(batch) > self._queue_max:
+            self.dropped += len(batch)
+        elif batch:
+            self._backlog.append(batch)
+            self._due.set()
 
     # --- saving -----------------------------------------------------------------------------------
 
