@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from exchange.core import book as books
+from exchange.core import masks
 from exchange.core.book import EMPTY, Rows, book_of, compile_book, contract_of, edited, rows_of
 from exchange.core.filters import invite
 from exchange.core.indexing import finished
-from exchange.core.model import ApiKey, ContractTerms, SourceTerms
+from exchange.core.model import ApiKey, ContractTerms, Ping, SourceTerms
 from exchange.core.shards import Shards
 from tests.core import markets
 
@@ -160,3 +161,63 @@ def test_shards_are_a_mapping_that_a_change_leaves_alone(items, more, without):
     wanted = {key: value for key, value in {**items, **more}.items() if key not in without}
     assert dict(new) == wanted
     assert len(new) == len(wanted)
+
+
+def many(count):
+    """A market large enough that everything is done in several slices."""
+    return markets.doc_of(
+        [
+            {
+                "buyer": "ab"[number % 2],
+                "vertical": "auto",
+                "priority": number % 7,
+                "where": {
+                    "zip": {"list": [f"{number % 300:03d}10"]},
+                    "age": {"min": 16 + number % 40},
+                    "source": {"not": ["social"]},
+                },
+                "hours": {"fri": "09:00-17:00"},
+            }
+            for number in range(count)
+        ]
+    )
+
+
+@pytest.mark.parametrize("priority", [3, 9])
+def test_a_change_of_a_large_market_is_made_in_many_short_steps(monkeypatch, priority):
+    doc = many(1100)
+    book = book_of(doc)
+    monkeypatch.setattr(masks, "SLICE_BITS", 40_000)
+    terms = replace(doc.contracts["c3"], priority=priority, where={"age": {"min": 50}})
+    row = contract_of(4, "c3", terms, buyer=book.buyers[4], vertical_id=1)
+    steps = edited(book, Rows(version=2, contracts=(row,), switched_off=frozenset({("buyer", 5)})))
+    count = 0
+    while True:
+        try:
+            next(steps)
+            count += 1
+        except StopIteration as end:
+            after = end.value
+            break
+    assert count > 10
+    contracts = tuple(after.contracts.values())
+    anew = compile_book(
+        replace(rows_of(doc), contracts=contracts, switched_off=frozenset({("buyer", 5)}))
+    )
+    assert len(after.indexes[1].slot_of) == 1100
+    assert after.indexes[1].contracts == anew.indexes[1].contracts
+    assert after.indexes[1].hours == anew.indexes[1].hours
+    assert after.indexes[1].paused == anew.indexes[1].paused
+    for raw in ({"zip": "00310", "age": 50}, {"zip": "01010", "age": 20}, {"age": 50}):
+        fields = after.schemas[1].gate(raw, mode="strip", pseudonym=None).fields
+        ping = Ping(
+            ping_id="p",
+            seller_id=2,
+            source_id=1,
+            vertical_id=1,
+            fields=fields,
+            received_at=AT,
+            tmax_ms=1000,
+        )
+        asked = {"gates": (), "at": AT, "invited_max": 50}
+        assert invite(ping, after.indexes[1], **asked) == invite(ping, anew.indexes[1], **asked)

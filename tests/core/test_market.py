@@ -90,7 +90,23 @@ BROKEN = [
         "",
     ),
     ("[sellers.bright]", "[sellers.bright]\nmargin = 15", 11, "must be a table", ""),
+    ("[buyers.acme]", "[buyers]\nzed = 3\n[buyers.acme]", 13, "must be a table", "such as"),
+    ("veteran = {", "veteran = { min = [1], ", 8, "must be a whole number", ""),
+    (
+        'sources = ["search", "social"]',
+        "sources = { a = { x = 1 } }",
+        11,
+        "no such setting",
+        "known here",
+    ),
     # verticals
+    (
+        GOOD[: GOOD.index("[sellers")],
+        '[verticals.auto]\ncurrency = "USD"\nfields = {}\n',
+        3,
+        "one field",
+        "",
+    ),
     ('currency = "USD"', 'currency = "usd"', 3, "is no currency", '"USD"'),
     (
         'currency = "USD"',
@@ -197,6 +213,19 @@ def test_a_mistake_is_told_with_its_line_and_a_hint(old, new, line, message, hin
     assert found, [str(each) for each in reading.problems]
     assert found[0].line == line, str(found[0])
     assert hint in found[0].hint
+
+
+def test_hours_need_a_zone():
+    text = mended(ZONE, "").replace(CAPS, 'hours = { mon = "09:00-17:00" }')
+    (problem,) = read_market(text).problems
+    assert (problem.path, problem.line) == ("contracts.acme-auto.hours", 20)
+
+
+def test_a_date_may_stand_bare_and_is_kept_as_text():
+    text = mended("veteran = {", "moves = { type = 'date', ping = true }\nveteran = {")
+    text = text.replace('state = ["CA"]', "moves = { min = 2026-01-02 }")
+    doc = read_market(text.replace(CAPS, 'price = "bid"')).doc
+    assert doc.contracts["acme-auto"].where["moves"] == {"min": "2026-01-02"}
 
 
 def test_every_mistake_is_told_at_once_in_the_order_of_the_file():
