@@ -142,6 +142,13 @@ class Schema:
         self._derive(fields)
         return Gated(fields=fields, gated=tuple(gated))
 
+    def shown(self, fields: dict[str, Value]) -> dict[str, Value]:
+        """A ping's fields as every buyer may see them: without pseudonyms, by which buyers could
+        tell one another that they were shown the same consumer."""
+        if self.pseudonyms.isdisjoint(fields):
+            return fields
+        return {name: item for name, item in fields.items() if name not in self.pseudonyms}
+
     def lead(self, raw: Mapping[str, Any]) -> dict[str, Value] | tuple[Problem, ...]:
         """The full record typed and normalised, derived fields included, or all its problems."""
         fields: dict[str, Value] = {}

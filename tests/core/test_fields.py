@@ -156,6 +156,12 @@ def test_a_pseudonym_takes_the_place_of_the_raw_value_at_once():
     assert gated.gated == ()
 
 
+def test_buyers_are_shown_no_pseudonym():
+    fields = gate({"zip": "90210", "phone": "3105550123"}).fields
+    assert schema().shown(fields) == {"zip": "90210", "state": "CA"}
+    assert schema().shown({"zip": "90210"}) == {"zip": "90210"}
+
+
 def test_a_hash_the_seller_computed_is_hashed_once_more():
     digest = sha256(b"+13105550123").hexdigest()
     assert gate({"zip": "90210", "phone": digest.upper()}).fields["phone"] == (
