@@ -2,14 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import asyncpg
 import msgspec
 
-from exchange.config import Settings, shown
+from exchange.config import Limits, Settings, shown
 from exchange.dialects import dialects
 from exchange.effects.book import BookStore
 from exchange.effects.buyers import Buyers
@@ -20,7 +21,7 @@ from exchange.effects.leases import Boots
 from exchange.effects.logs import Log
 from exchange.effects.metrics import Metrics
 from exchange.effects.postgres import Database
-from exchange.effects.valkey import Valkey
+from exchange.effects.valkey import Valkey, ValkeyDown
 from exchange.effects.vault import Vault
 from exchange.flows.jobs import beating
 from exchange.flows.standing import Standing
@@ -28,6 +29,11 @@ from exchange.flows.standing import Standing
 BEAT_S = 1.0
 """A process says that it lives once a second; after `DEAD_AFTER_S` of silence it is dead."""
 DEAD_AFTER_S = 5.0
+WAIT_S = 0.5
+"""Between tries to connect at start."""
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValkeyDown)
+"""What a server that is away, or only just starting, makes a connection raise."""
+T = TypeVar("T")
 
 
 class Urls(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,88 +71,149 @@ async def ground(
 ) -> AsyncIterator[Ground]:
     """The ground of a process: connected, the book in force and kept so, the heart beating
     (`beats` is false for a command that answers nobody)."""
-    clock, limits = Clock(), settings.limits
-    boot_id = clock.new_id()
-    worker = f"{kind}-{number}"
+    clock, boot_id = Clock(), Clock().new_id()
     async with AsyncExitStack() as stack:
-        log = Log(
-            clock=clock,
-            target=settings.log,
-            no_offer_share=settings.log_no_offer_share,
-            queue_max=limits.log_queue_max,
-            worker=worker,
-        )
-        stack.callback(log.close)
+        log = _log(stack, settings, clock, f"{kind}-{number}")
         say = log.events(boot_id=boot_id).info
         vault = Vault.open_file(settings.key_file(), create=settings.is_embedded)
-        database = await Database.open(
-            urls.database_url, role="exchange_app", application_name=worker
+        links = await _connected(
+            stack, settings.limits, urls, kind, say if kind != "command" else None
         )
-        stack.push_async_callback(database.close)
-        valkey = await Valkey.open(
+        store = BookStore(links.database)
+        buyers, standing = await _market(stack, settings, store, number, clock)
+        secrets = Secrets(store, vault)
+        await secrets.refresh()
+        metrics = _metrics(stack, settings, standing, clock)
+        caps = Caps(links.valkey, links.database, clock)
+        stack.push_async_callback(caps.close)
+        _background(stack, _books(store, standing, secrets, clock, say), "book")
+        if beats:
+            boots = Boots(links.database, dead_after_s=DEAD_AFTER_S)
+            await _heart(stack, boots, boot_id, kind, say)
+        say("started", kind=kind, book_version=standing.book.version, settings=shown(settings))
+        stack.callback(say, "stopped", kind=kind)
+        yield Ground(
+            clock=clock,
+            boot_id=boot_id,
+            database=links.database,
+            valkey=links.valkey,
+            vault=vault,
+            store=store,
+            commits=links.commits,
+            caps=caps,
+            buyers=buyers,
+            standing=standing,
+            metrics=metrics,
+            log=log,
+            say=say,
+            secret=secrets.read,
+        )
+
+
+class Links(msgspec.Struct, frozen=True):
+    """The connections of a process."""
+
+    database: Database
+    valkey: Valkey
+    commits: Commits
+
+
+async def _connected(
+    stack: AsyncExitStack,
+    limits: Limits,
+    urls: Urls,
+    name: str,
+    say: Callable[..., Any] | None,
+) -> Links:
+    """Connect to everything; with `say`, wait for servers that are away: a worker that restarts in
+    an outage must not give up, or the outage would take the whole exchange with it."""
+
+    async def opened(what: str, open_one: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await open_one()
+            except AWAY as fault:
+                if say is None:
+                    raise
+                say("waiting", server=what, fault=type(fault).__name__)
+                await asyncio.sleep(WAIT_S)
+
+    database = await opened(
+        "postgres",
+        lambda: Database.open(urls.database_url, role="exchange_app", application_name=name),
+    )
+    stack.push_async_callback(database.close)
+    valkey = await opened(
+        "valkey",
+        lambda: Valkey.open(
             urls.valkey_url,
             queue_max=limits.valkey_queue_max,
             timeout_ms=limits.valkey_timeout_ms,
-        )
-        stack.push_async_callback(valkey.close)
-        store = BookStore(database)
-        book = await store.load()
-        metrics = Metrics(
-            clock=clock,
-            folder=Path(settings.data_dir) / "metrics",
-            party=lambda one: _key(standing.book.buyers, one),
-            vertical=lambda one: _key(standing.book.verticals, one),
-        )
-        stack.callback(metrics.close)
-        commits = await Commits.open(
+        ),
+    )
+    stack.push_async_callback(valkey.close)
+    commits = await opened(
+        "postgres",
+        lambda: Commits.open(
             urls.database_url,
             batch_max=limits.commit_batch_max,
             queue_max=limits.commit_queue_max,
-        )
-        stack.push_async_callback(commits.close)
-        buyers = Buyers(
-            reply_bytes_max=limits.reply_bytes_max,
-            lab=settings.lab,
-            connect_timeout_ms=limits.connect_timeout_ms,
-            dns_ttl_s=limits.dns_ttl_s,
-        )
-        stack.push_async_callback(buyers.close)
-        standing = Standing(
-            book,
-            buyers=buyers,
-            dialects=dialects(),
-            brake_count=limits.doubt_brake_count,
-            brake_s=limits.doubt_brake_s,
-            trial_s=limits.doubt_trial_s,
-            worker_number=number,
-        )
-        standing.adopt(book, clock.now())
-        caps = Caps(valkey, database, clock)
-        stack.push_async_callback(caps.close)
-        secrets = Secrets(store, vault)
-        await secrets.refresh()
-        _background(stack, _books(store, standing, secrets, clock, say), "book")
-        _background(stack, metrics.run(), "metrics")
-        if beats:
-            await _heart(stack, Boots(database, dead_after_s=DEAD_AFTER_S), boot_id, kind, say)
-        say("started", kind=kind, book_version=book.version, settings=shown(settings))
-        stack.callback(say, "stopped", kind=kind)
-        yield Ground(
-            clock,
-            boot_id,
-            database,
-            valkey,
-            vault,
-            store,
-            commits,
-            caps,
-            buyers,
-            standing,
-            metrics,
-            log,
-            say,
-            secrets.read,
-        )
+        ),
+    )
+    stack.push_async_callback(commits.close)
+    return Links(database, valkey, commits)
+
+
+async def _market(
+    stack: AsyncExitStack, settings: Settings, store: BookStore, number: int, clock: Clock
+) -> tuple[Buyers, Standing]:
+    """The fan-out, and what this process knows of the market."""
+    limits = settings.limits
+    buyers = Buyers(
+        reply_bytes_max=limits.reply_bytes_max,
+        lab=settings.lab,
+        connect_timeout_ms=limits.connect_timeout_ms,
+        dns_ttl_s=limits.dns_ttl_s,
+    )
+    stack.push_async_callback(buyers.close)
+    book = await store.load()
+    standing = Standing(
+        book,
+        buyers=buyers,
+        dialects=dialects(),
+        brake_count=limits.doubt_brake_count,
+        brake_s=limits.doubt_brake_s,
+        trial_s=limits.doubt_trial_s,
+        worker_number=number,
+    )
+    standing.adopt(book, clock.now())
+    return buyers, standing
+
+
+def _log(stack: AsyncExitStack, settings: Settings, clock: Clock, worker: str) -> Log:
+    log = Log(
+        clock=clock,
+        target=settings.log,
+        no_offer_share=settings.log_no_offer_share,
+        queue_max=settings.limits.log_queue_max,
+        worker=worker,
+    )
+    stack.callback(log.close)
+    return log
+
+
+def _metrics(
+    stack: AsyncExitStack, settings: Settings, standing: Standing, clock: Clock
+) -> Metrics:
+    metrics = Metrics(
+        clock=clock,
+        folder=Path(settings.data_dir) / "metrics",
+        party=lambda one: _key(standing.book.buyers, one),
+        vertical=lambda one: _key(standing.book.verticals, one),
+    )
+    stack.callback(metrics.close)
+    _background(stack, metrics.run(), "metrics")
+    return metrics
 
 
 def tools(settings: Settings, urls: Urls) -> AbstractAsyncContextManager[Ground]:

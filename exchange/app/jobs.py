@@ -26,7 +26,10 @@ LEASE_S = 10.0
 
 async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
     """The jobs process, until `stop` is set."""
-    async with ground(settings, urls, kind="jobs", number=0) as base, AsyncExitStack() as stack:
+    async with (
+        ground(settings, urls, kind="jobs", number=0, beats=False) as base,
+        AsyncExitStack() as stack,
+    ):
         sealed = await Database.open(
             urls.database_url, role="exchange_sealed", size=2, application_name="jobs-sealed"
         )
@@ -66,7 +69,7 @@ def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[
         caps=base.caps,
         desk=base.standing,
         clock=base.clock,
-        pace=Pace(),
+        pace=Pace(dead_after_s=DEAD_AFTER_S),
     )
     webhooks = Webhooks(
         outbox=Outbox(base.database, per_party_max=100, batch_max=500),

@@ -41,6 +41,8 @@ START_S = 60.0
 SETTLE_S = 45.0
 """How long after the last lead the doubts may take to end."""
 PER_SECOND = 25.0
+SELLER_WAIT_S = 30.0
+"""Longer than any post may take: what a seller waits before it asks again."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +99,7 @@ def play(asked: Asked, out: Console) -> bool:
 
 
 async def _played(playing: Playing, settings: Settings, out: Console) -> "page.Result":
-    async with _tools(settings) as base, aiohttp.ClientSession() as session:
+    async with _tools(settings) as base, _client() as session:
         began = base.clock.now()
         sellers = Sellers(
             url=playing.url,
@@ -119,6 +121,16 @@ async def _played(playing: Playing, settings: Settings, out: Console) -> "page.R
         return await page.result(
             playing.asked.seed, sellers.heard, report, judgement, playing.market
         )
+
+
+def _client() -> aiohttp.ClientSession:
+    """The sellers' HTTP client: as many connections as leads under way, and patience."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, force_close=False),
+        timeout=aiohttp.ClientTimeout(total=SELLER_WAIT_S, connect=None, sock_read=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
 
 
 async def _traded(sellers: Sellers, asked: Asked, out: Console) -> None:

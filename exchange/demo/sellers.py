@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from exchange.core.model import MarketDoc
+from exchange.core.money import micros_of, text_of
 from exchange.demo.people import People, Person
 
 DIRECT_SHARE = 0.3
@@ -21,7 +22,9 @@ DECLINE_SHARE = 0.05
 """Sellers walk away from some offers: they saw a better one elsewhere."""
 AGAIN_SHARE = 0.03
 """Posts sent twice under the same key, as a seller does whose connection broke."""
-WAIT_S = 30.0
+YIELDS_SHARE = 0.5
+"""Posts that take less than promised rather than nothing."""
+YIELDS_TO_PERCENT = 60
 
 
 class Heard(msgspec.Struct):
@@ -35,6 +38,14 @@ class Heard(msgspec.Struct):
     late: int = 0
     problems: Counter[str] = msgspec.field(default_factory=Counter)
     pending: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Habit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a seller does with this lead: post twice, walk away, take less than promised."""
+
+    again: bool
+    declines: bool
+    yields: bool
 
 
 class Sellers:
@@ -97,10 +108,12 @@ class Sellers:
         dice = chance.random()
         again = chance.random() < AGAIN_SHARE
         declines = chance.random() < DECLINE_SHARE
+        yields = chance.random() < YIELDS_SHARE
         if dice < DIRECT_SHARE:
             await self._direct(seller, names, person, number, again=again)
         else:
-            await self._two_steps(seller, names, person, again=again, declines=declines)
+            habit = Habit(again=again, declines=declines, yields=yields)
+            await self._two_steps(seller, names, person, habit)
 
     async def _direct(
         self, seller: str, names: dict[str, Any], person: Person, number: int, *, again: bool
@@ -110,7 +123,7 @@ class Sellers:
             await self._sold("direct", "/v1/leads", seller, body, person, key=f"lead-{number}")
 
     async def _two_steps(
-        self, seller: str, names: dict[str, Any], person: Person, *, again: bool, declines: bool
+        self, seller: str, names: dict[str, Any], person: Person, habit: Habit
     ) -> None:
         body = names | {"fields": person.pinged, "floor": "3.00", "tmax_ms": 1_000}
         self.heard.pings += 1
@@ -126,7 +139,7 @@ class Sellers:
             self.heard.reasons[reply["reason"]["name"]] += 1
             return
         self.heard.offers += 1
-        if declines:
+        if habit.declines:
             self.heard.reasons["seller_declined"] += 1
             return
         post = {
@@ -135,7 +148,10 @@ class Sellers:
             "lead": person.lead,
             "consent": consent(self._number),
         }
-        for _ in range(2 if again else 1):
+        if habit.yields:
+            least = micros_of(reply["payout"]) * YIELDS_TO_PERCENT // 100
+            post["min_payout"] = text_of(least)
+        for _ in range(2 if habit.again else 1):
             await self._sold("post", "/v1/post", seller, post, person, key=None)
 
     async def _sold(

@@ -5,6 +5,7 @@ commitments for the chain, keyed hashes for duplicates, and a sealed document fo
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -53,14 +54,8 @@ class Openings:
         instead of values), and for a post also who was invited and what was offered."""
         plain = _plain(body)
         salts = {name: self._vault.salt() for name in plain}
-        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
         now = self._clock.now()
-        chain = Chain.begin(offer.ping_id).append(
-            "received", now, received_body(offer, commitments, direct=direct)
-        )
-        if not direct:
-            chain = chain.append("invited", now, invited_body(offer))
-            chain = chain.append("offered", now, offered_body(offer))
+        chain = self._begun(offer, plain, salts, now, direct=direct)
         lead = LeadRow(
             lead_id=offer.ping_id,
             seller_id=offer.seller_id,
@@ -86,13 +81,6 @@ class Openings:
             test=offer.test,
             received_at=now,
         )
-        doc = PrivateDoc(
-            lead=plain,
-            consent=body.consent,
-            chain=list(body.chain),
-            salts={name: salt.hex() for name, salt in salts.items()},
-        )
-        sealed = self._vault.seal(offer.ping_id, msgspec.json.encode(doc))
         opening = Opening(
             lead=lead,
             idem=IdemRow(
@@ -101,15 +89,46 @@ class Openings:
                 fingerprint="\\x" + fingerprint,
                 lead_id=offer.ping_id,
             ),
-            private=LeadPrivateRow(
-                lead_id=offer.ping_id,
-                key_epoch=sealed.key_epoch,
-                wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
-                sealed="\\x" + sealed.sealed.hex(),
-            ),
+            private=self._sealed(offer.ping_id, body, plain, salts),
             persons=self.persons(body, vertical, offer.ping_id),
         )
         return opening, chain
+
+    def _begun(
+        self,
+        offer: Offer,
+        plain: dict[str, Any],
+        salts: dict[str, bytes],
+        now: datetime,
+        *,
+        direct: bool,
+    ) -> Chain:
+        """The chain up to here. What a direct lead's auction adds is appended when it has ended."""
+        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
+        chain = Chain.begin(offer.ping_id).append(
+            "received", now, received_body(offer, commitments, direct=direct)
+        )
+        if direct:
+            return chain
+        chain = chain.append("invited", now, invited_body(offer))
+        return chain.append("offered", now, offered_body(offer))
+
+    def _sealed(
+        self, lead_id: str, body: Body, plain: dict[str, Any], salts: dict[str, bytes]
+    ) -> LeadPrivateRow:
+        doc = PrivateDoc(
+            lead=plain,
+            consent=body.consent,
+            chain=list(body.chain),
+            salts={name: salt.hex() for name, salt in salts.items()},
+        )
+        sealed = self._vault.seal(lead_id, msgspec.json.encode(doc))
+        return LeadPrivateRow(
+            lead_id=lead_id,
+            key_epoch=sealed.key_epoch,
+            wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
+            sealed="\\x" + sealed.sealed.hex(),
+        )
 
     def persons(
         self,
