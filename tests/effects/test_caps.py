@@ -251,6 +251,14 @@ async def test_an_undo_that_overtakes_its_commit_counts_nothing(caps, buyer):
     assert await caps.used(buyer, [DAY]) == {DAY: (0, 0)}
 
 
+async def test_an_undo_of_what_is_not_counted_never_makes_room_of_nothing(caps, buyer):
+    assert await caps.undo(buyer, new_id(), lead())
+    assert await caps.used(buyer, [DAY]) == {DAY: (0, 0)}
+    await caps.commit(buyer, new_id(), (window(amount=1, win=MONTH),))
+    await caps.undo(buyer, new_id(), (window(amount=7, win=MONTH),))
+    assert await caps.used(buyer, [MONTH]) == {MONTH: (0, 0)}
+
+
 async def test_a_commit_of_a_window_long_over_leaves_nothing_behind(caps, buyer):
     long_ago = "7.0.d2020-02-29"
     assert await caps.commit(buyer, new_id(), (window(win=long_ago),))

@@ -31,7 +31,7 @@ class Model:
         self.ended: dict[str, str] = {}
         self.sold: dict[str, dict[str, int]] = {}
         self.undone: set[str] = set()
-        self.doubts: dict[str, dict[str, int]] = {}
+        self.live: dict[str, dict[str, int]] = {}
 
     def held(self, win: str) -> int:
         return sum(amounts.get(win, 0) for amounts, _ in self.holds.values())
@@ -58,34 +58,44 @@ class Model:
             return "GONE"
         amounts, _ = self.holds[token]
         self.holds[token] = (amounts, "kept")
-        self.doubts[token] = amounts
+        self.intent(token)
         return "OK"
+
+    def intent(self, token: str) -> None:
+        """The database knows a live attempt; Valkey is told nothing."""
+        if token in self.holds and token not in self.sold:
+            self.live[token] = self.holds[token][0]
+
+    def result(self, token: str) -> None:
+        """The database knows a sale; Valkey is yet to be told."""
+        if token in self.live:
+            self.sold[token] = self.live.pop(token)
 
     def release(self, token: str) -> str:
         if token in self.ended:
             return "DUP"
         self.ended[token] = "R"
-        self.doubts.pop(token, None)
+        self.live.pop(token, None)
         return "OK" if self.holds.pop(token, None) else "GONE"
 
     def commit(self, token: str, amounts: dict[str, int]) -> str:
         if self.ended.get(token) in ("C", "U"):
             return "DUP"
         self.ended[token] = "C"
-        self.doubts.pop(token, None)
+        self.live.pop(token, None)
         self.sold[token] = amounts
         for win, amount in amounts.items():
             self.used[win] = self.used.get(win, 0) + amount
         return "OK" if self.holds.pop(token, None) else "LATE"
 
-    def undo(self, token: str) -> str:
+    def undo(self, token: str, amounts: dict[str, int]) -> str:
         if self.ended.get(token) in ("R", "U"):
             return "DUP"
         if token not in self.holds:
-            for win, amount in self.sold.get(token, {}).items():
-                self.used[win] -= amount
+            for win, amount in amounts.items():
+                self.used[win] = max(0, self.used.get(win, 0) - amount)
         self.holds.pop(token, None)
-        self.doubts.pop(token, None)
+        self.live.pop(token, None)
         self.sold.pop(token, None)
         self.ended[token] = "U"
         self.undone.add(token)
@@ -95,7 +105,7 @@ class Model:
         self.used, self.holds, self.ended = {}, {}, {}
 
     def restore(self) -> None:
-        """Sales and doubts of the database; of holds it does not know, those still running."""
+        """Sales and live attempts of the database; of holds it does not know, those running."""
         self.used = {}
         for amounts in self.sold.values():
             for win, amount in amounts.items():
@@ -105,7 +115,7 @@ class Model:
             token: hold
             for token, hold in self.holds.items()
             if hold[1] == "running" and token not in self.ended
-        } | {token: (amounts, "kept") for token, amounts in self.doubts.items()}
+        } | {token: (amounts, "kept") for token, amounts in self.live.items()}
 
 
 class CapScripts(RuleBasedStateMachine):
@@ -143,10 +153,18 @@ class CapScripts(RuleBasedStateMachine):
         amounts = dict.fromkeys(sorted(wins), amount)
         assert self.settled(token, "commit", amounts) == self.model.commit(token, amounts)
 
+    @rule(token=TOKENS, wins=WINS, amount=AMOUNTS)
+    def undo(self, token, wins, amount):
+        amounts = dict.fromkeys(sorted(wins), amount)
+        assert self.settled(token, "undo", amounts) == self.model.undo(token, amounts)
+
     @rule(token=TOKENS)
-    def undo(self, token):
-        amounts = self.model.sold.get(token, {})
-        assert self.settled(token, "undo", amounts) == self.model.undo(token)
+    def intent(self, token):
+        self.model.intent(token)
+
+    @rule(token=TOKENS)
+    def result(self, token):
+        self.model.result(token)
 
     @rule()
     def restore(self):
@@ -212,7 +230,7 @@ class CapScripts(RuleBasedStateMachine):
             for win, amount in amounts.items():
                 used[win] = used.get(win, 0) + amount
         items = [text for win in used for text in ("used", win, f"{used[win]}@0")]
-        for token, amounts in model.doubts.items():
+        for token, amounts in model.live.items():
             held = ";".join(f"{win}={amount}@0" for win, amount in amounts.items())
             items += ["hold", token, held]
         ended = dict.fromkeys(model.sold, "C") | dict.fromkeys(model.undone, "U")
@@ -222,7 +240,9 @@ class CapScripts(RuleBasedStateMachine):
         self.call("restore", KEYS, "load", run, *items)
         self.call("restore", [*KEYS, *marks], "ended", run, LONG_MS, *pairs)
         assert self.call("restore", KEYS, "load", "another", *items) == [b"STALE"]
-        self.sq = self.call("restore", KEYS, "open", run, self.generation, LONG_MS)[1]
+        sq = self.call("restore", KEYS, "open", run, self.generation, LONG_MS)[1]
+        assert sq > self.sq or not self.sq
+        self.sq = sq
 
     def call(self, script: str, keys: list[str], *args):
         if script not in self.scripts:
