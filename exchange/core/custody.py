@@ -17,7 +17,7 @@ of a sale are built with its two commits, never on the path of a ping.
 import hashlib
 import hmac
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -299,10 +299,11 @@ def received_body(offer: Offer, commitments: Mapping[str, str], *, direct: bool)
     }
 
 
-def invited_body(offer: Offer) -> dict[str, Any]:
-    """The ping went out: to which contracts, with which fields (names, never values)."""
+def invited_body(offer: Offer, *, hidden: Collection[str] = ()) -> dict[str, Any]:
+    """The ping went out: to which contracts, with which fields (names, never values). `hidden`
+    fields, pseudonyms, stayed with the exchange."""
     return {
-        "fields": sorted(offer.fields),
+        "fields": sorted(name for name in offer.fields if name not in hidden),
         "contracts": list(offer.invited),
         "pinged_at_ms": offer.received_at_ms,
         "book_version": offer.book_version,

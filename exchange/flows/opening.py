@@ -5,7 +5,6 @@ commitments for the chain, keyed hashes for duplicates, and a sealed document fo
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -55,7 +54,13 @@ class Openings:
         plain = _plain(body)
         salts = {name: self._vault.salt() for name in plain}
         now = self._clock.now()
-        chain = self._begun(offer, plain, salts, now, direct=direct)
+        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
+        chain = Chain.begin(offer.ping_id).append(
+            "received", now, received_body(offer, commitments, direct=direct)
+        )
+        if not direct:
+            chain = chain.append("invited", now, invited_body(offer, hidden=hidden(vertical)))
+            chain = chain.append("offered", now, offered_body(offer))
         lead = LeadRow(
             lead_id=offer.ping_id,
             seller_id=offer.seller_id,
@@ -93,25 +98,6 @@ class Openings:
             persons=self.persons(body, vertical, offer.ping_id),
         )
         return opening, chain
-
-    def _begun(
-        self,
-        offer: Offer,
-        plain: dict[str, Any],
-        salts: dict[str, bytes],
-        now: datetime,
-        *,
-        direct: bool,
-    ) -> Chain:
-        """The chain up to here. What a direct lead's auction adds is appended when it has ended."""
-        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
-        chain = Chain.begin(offer.ping_id).append(
-            "received", now, received_body(offer, commitments, direct=direct)
-        )
-        if direct:
-            return chain
-        chain = chain.append("invited", now, invited_body(offer))
-        return chain.append("offered", now, offered_body(offer))
 
     def _sealed(
         self, lead_id: str, body: Body, plain: dict[str, Any], salts: dict[str, bytes]
@@ -159,6 +145,13 @@ class Openings:
 def _plain(body: Body) -> dict[str, Any]:
     """The record in JSON form, dates as ISO text."""
     return dict(msgspec.to_builtins(body.fields))
+
+
+def hidden(vertical: Vertical) -> frozenset[str]:
+    """The fields of a ping that no buyer sees: pseudonyms."""
+    return frozenset(
+        name for name, terms in vertical.terms.fields.items() if terms.ping == "pseudonym"
+    )
 
 
 def lead_of(lead_id: str, body: Body) -> Lead:

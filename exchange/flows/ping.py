@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import msgspec
+from msgspec.structs import replace
 
 from exchange.core.auction import (
     Ranking,
@@ -205,14 +206,17 @@ class Pings:
     def _calls(
         self, ping: Ping, seats: Sequence[Seat], vertical: Vertical
     ) -> list[tuple[Endpoint, bytes]]:
-        """One request per contract: its prebuilt prefix and the bytes its dialect shares."""
+        """One request per contract: its prebuilt prefix and the bytes its dialect shares.
+        Pseudonyms stay here: they match a post to its ping, and are nobody else's."""
+        schema = self._standing.book.schemas[vertical.id]
+        shown = replace(ping, fields=schema.shown(ping.fields))
         shared: dict[ModuleType, bytes] = {}
         calls: list[tuple[Endpoint, bytes]] = []
         for seat in seats:
             body = shared.get(seat.dialect)
             if body is None:
                 body = shared[seat.dialect] = seat.dialect.ping_shared(
-                    ping,
+                    shown,
                     vertical_key=vertical.key,
                     tmax_ms=ping.tmax_ms - self._limits.answer_reserve_ms,
                 )

@@ -28,7 +28,7 @@ from exchange.effects.commits import Commits
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
 from exchange.flows.deal import Deal
-from exchange.flows.opening import Body, Openings, lead_of
+from exchange.flows.opening import Body, Openings, hidden, lead_of
 from exchange.flows.ping import SOURCE_PAUSED, Pings, floor_of, invalid, unknown_names
 from exchange.flows.selling import Sales
 from exchange.flows.standing import Standing
@@ -351,7 +351,9 @@ class Posts:
         if answer.kind != "done":
             return await self._replayed(seller, key, fingerprint) or _still_running(ping.ping_id)
         offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
-        chain = selling.chain.append("invited", self._clock.now(), invited_body(offer))
+        chain = selling.chain.append(
+            "invited", self._clock.now(), invited_body(offer, hidden=hidden(vertical))
+        )
         deal = Deal(
             lead=lead_of(ping.ping_id, body),
             fields=body.fields,

@@ -35,9 +35,11 @@ SELECT
     (SELECT count(*) FROM transfer) AS transfers,
     (SELECT coalesce(sum(abs(total)), 0)::bigint FROM (
         SELECT sum(amount) AS total FROM (
-            SELECT currency, amount_micros AS amount FROM transfer
+            SELECT t.currency, t.amount_micros AS amount FROM transfer t
+            JOIN account a ON a.id = t.debit_account AND a.currency = t.currency
             UNION ALL
-            SELECT currency, -amount_micros FROM transfer
+            SELECT t.currency, -t.amount_micros FROM transfer t
+            JOIN account a ON a.id = t.credit_account AND a.currency = t.currency
         ) legs GROUP BY currency
     ) sums) AS imbalance_micros,
     (SELECT count(*) FROM attempt a
