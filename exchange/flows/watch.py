@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from exchange.core.caps import cap_of
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.leads import Leads
@@ -64,12 +65,12 @@ class Watch:
         """Room under the cap as the market now has it, or a window whose period is over: its next
         ping is tried, and the reserve of its next post tells."""
         contract = self._standing.book.contracts.get(full.contract_id)
-        index = int(full.win.split(".")[1])
-        if contract is None or index >= len(contract.caps):
+        cap = None if contract is None else cap_of(contract, full.win)
+        if contract is None or cap is None:
             return True
         taken = sum(used.get(full.win, (0, 0)))
-        least = 1 if contract.caps[index].unit == "leads" else contract.bid_min_micros or 1
-        if taken + least <= contract.caps[index].limit:
+        least = 1 if cap.unit == "leads" else contract.bid_min_micros or 1
+        if taken + least <= cap.limit:
             return True
         return full.until is not None and full.until <= self._clock.now()
 
