@@ -30,11 +30,12 @@ from exchange.core.book import Book
 from exchange.core.model import Role
 from exchange.core.story import Story
 from exchange.effects.book import Moved, TooManyKeys
+from exchange.effects.caps import Rebuilt, Unreadable
 from exchange.effects.doubts import DoubtFilter, Doubts
 from exchange.effects.postgres import migrate as migrated
 from exchange.embedded import EmbeddedError
 from exchange.flows import market
-from exchange.flows.caps import rebuild, show
+from exchange.flows.caps import CapRow, NoSuchBuyer, rebuild, show
 from exchange.flows.doubt import BulkResolved, DoubtRow, Outcome, listing, resolve_many, totals
 from exchange.flows.explain import NoSuchStory
 from exchange.flows.story_page import page as story_page
@@ -392,12 +393,16 @@ def caps_show(
 ) -> None:
     """Show every open cap window: used, held, limit, and the database's own count beside it."""
 
-    async def work(base: Ground) -> Any:
+    async def work(base: Ground) -> tuple[CapRow, ...]:
         return await show(
             caps=base.caps, book=base.standing.book, at=base.clock.now(), buyer_key=buyer
         )
 
-    rows = _with_tools(data_dir, work)
+    try:
+        rows = _with_tools(data_dir, work)
+    except NoSuchBuyer as unknown:
+        err.print(f"[red]unknown[/] {unknown}")
+        raise typer.Exit(1) from None
     if as_json:
         _print_json(rows)
     else:
@@ -410,10 +415,20 @@ def caps_rebuild(
 ) -> None:
     """Count a buyer's caps anew from the database, whatever Valkey says."""
 
-    async def work(base: Ground) -> Any:
-        return await rebuild(caps=base.caps, book=base.standing.book, buyer_key=buyer)
+    async def work(base: Ground) -> Rebuilt | Unreadable:
+        return await rebuild(buyer, caps=base.caps, book=base.standing.book)
 
-    out.print(str(_with_tools(data_dir, work)))
+    try:
+        done = _with_tools(data_dir, work)
+    except NoSuchBuyer as unknown:
+        err.print(f"[red]unknown[/] {unknown}")
+        raise typer.Exit(1) from None
+    if isinstance(done, Unreadable):
+        err.print(f"[red]not rebuilt[/] {done.detail}")
+        raise typer.Exit(1)
+    out.print(
+        f"generation {done.generation}: {done.windows} windows, {done.holds} live holds counted anew"
+    )
 
 
 def _buyer_id(book: Book, key: str | None) -> int | None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from exchange.core.money import text_of
+from exchange.flows.caps import CapRow
 from exchange.flows.doubt import BulkResolved, DoubtRow, totals
 from exchange.flows.market import Plan
 
@@ -73,28 +74,30 @@ def resolved(done: BulkResolved, out: Console) -> None:
         out.print(f"{one.lead_id}: {one.kind} {one.state}")
 
 
-def caps(rows: Sequence[Any], out: Console) -> None:
+def caps(rows: Sequence[CapRow], out: Console) -> None:
     """Open cap windows, by both counts."""
-    heads = ("contract", "cap", "segment", "used", "held", "limit", "resets", "database", "differs")
+    heads = ("buyer", "contract", "cap", "used", "held", "limit", "resets", "database", "differs")
     table = Table(*heads, box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row_cells(row)))
-    out.print(table if rows else "no cap counts anything yet")
+        each = f" {row.each}={row.segment}" if row.each else ""
+        table.add_row(
+            row.buyer,
+            row.contract,
+            f"{row.unit} per {row.per}{each} ({row.mode})",
+            _amount(row.used, row.unit),
+            _amount(row.held, row.unit),
+            _amount(row.limit, row.unit),
+            f"{row.resets_at:%Y-%m-%d %H:%M %Z}" if row.resets_at else "never",
+            _amount(row.booked, row.unit),
+            "" if not row.difference else f"[red]{row.difference}[/]",
+        )
+    out.print(table if rows else "the market has no caps")
 
 
-def row_cells(row: Any) -> Sequence[object]:
-    """A cap row in the order of the table."""
-    return (
-        row.contract,
-        row.cap,
-        row.segment or "",
-        row.used,
-        row.held,
-        row.limit,
-        f"{row.resets_at:%Y-%m-%d %H:%M}" if row.resets_at else "never",
-        row.booked_used,
-        row.difference or "",
-    )
+def _amount(count: int | None, unit: str) -> str:
+    if count is None:
+        return "?"
+    return text_of(count) if unit == "money" else str(count)
 
 
 def _short(value: Any) -> str:
