@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 
 KEYS = ["{b:1}:c", "{b:1}:h", "{b:1}:x"]
 LIMITS = {"1.0.t": 2, "1.1.t": 100, "2.0.t": 3}
-TOKENS = st.sampled_from("abcdef")
+TOKENS = st.sampled_from("abcd")
 AMOUNTS = st.sampled_from([0, 1, 40, 60])
 WINS = st.sets(st.sampled_from(sorted(LIMITS)), min_size=1)
 LONG_MS, NOW_MS = 600_000, 0
