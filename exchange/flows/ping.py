@@ -182,7 +182,7 @@ class Pings:
             invited_max=self._limits.invited_max,
         )
         seats = [standing.seat(contract) for contract in invited.contracts]
-        asking = Asking(seats, now_ms=self._clock.now_ms())
+        asking = Asking(seats, now_ms=self._clock.now_ms(), close_early=may_close_early(ping))
         if asking.seats:
             await self._buyers.ask(
                 self._calls(ping, asking.seats, book.verticals[ping.vertical_id]),
@@ -296,10 +296,18 @@ class Asking:
     """The answers of one auction as they come in. `on_answer` is called by the fan-out, once per
     contract, and says when nobody outstanding can win any more."""
 
-    __slots__ = ("_answers", "_now_ms", "_outstanding", "bids", "seats", "waited_ms")
+    __slots__ = (
+        "_answers",
+        "_close_early",
+        "_now_ms",
+        "_outstanding",
+        "bids",
+        "seats",
+        "waited_ms",
+    )
 
-    def __init__(self, seats: Sequence[Seat], *, now_ms: int) -> None:
-        self._now_ms = now_ms
+    def __init__(self, seats: Sequence[Seat], *, now_ms: int, close_early: bool) -> None:
+        self._now_ms, self._close_early = now_ms, close_early
         self.seats = seats
         self.bids: list[tuple[Contract, Bid]] = []
         self.waited_ms = 0.0
@@ -323,9 +331,9 @@ class Asking:
         )
         if bid is not None:
             self.bids.append((contract, bid))
-        return bool(self._outstanding and self.bids) and is_decided(
-            leader_price(self.bids), self._outstanding.values()
-        )
+        if not (self._close_early and self._outstanding and self.bids):
+            return False
+        return is_decided(leader_price(self.bids), self._outstanding.values())
 
     def answers(self, below_floor: Sequence[int]) -> tuple[ContractAnswer, ...]:
         """All answers in order of invitation; good bids under the floor are told so."""
@@ -346,6 +354,13 @@ def read_answer(seat: Seat, answer: Answer, now_ms: int) -> Bid | NonBid:
         said: Bid | NonBid = seat.dialect.read_bid(seat.contract, answer, at_ms=now_ms)
         return said
     return NON_BID_OF[answer.kind]
+
+
+def may_close_early(ping: Ping) -> bool:
+    """Whether the auction may end as soon as its winner is certain. A direct lead falls through to
+    lower bids, and named consent shows them to the consumer, so there they are waited for; the
+    bids below a promised payout are of no use to a post."""
+    return not (ping.direct or (ping.consent and ping.consent.buyers))
 
 
 def no_offer_reason(auctioned: Auctioned) -> int:

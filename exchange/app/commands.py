@@ -1,0 +1,67 @@
+"""What every command shares: settings, the ground it works on, and how it speaks."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+
+from exchange.app.ground import Ground, Urls, tools
+from exchange.app.processes import servers
+from exchange.config import BadSettings, Settings
+from exchange.embedded import EmbeddedError
+
+T = TypeVar("T")
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", help="Folder of the embedded servers' data.  [default: data]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+WIDTH = 140
+"""Columns where there is no terminal to ask: a page that goes to a file or a pipe."""
+out = Console(width=None if sys.stdout.isatty() else WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH, highlight=False)
+WHO = os.environ.get("USER") or "operator"
+By = Annotated[str, typer.Option("--by", help="Who does this: stands in the audit.")]
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Errors an operator can mend are sentences, not tracebacks."""
+    try:
+        yield
+    except BadSettings as bad:
+        for problem in bad.problems:
+            err.print(f"[red]setting[/] {problem}", highlight=False)
+        raise typer.Exit(2) from None
+    except EmbeddedError as bad:
+        err.print(f"[red]servers[/] {bad}", highlight=False)
+        raise typer.Exit(1) from None
+
+
+def settings_of(**given: Any) -> Settings:
+    return read_settings(os.environ, **given)
+
+
+def with_tools(data_dir: str | None, work: Callable[[Ground], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` on the ground of this data folder or database."""
+    with plainly():
+        settings = settings_of(data_dir=data_dir)
+        with servers(settings) as urls:
+            return asyncio.run(_worked(settings, urls, work))
+
+
+async def _worked(
+    settings: Settings, urls: Urls, work: Callable[[Ground], Coroutine[Any, Any, T]]
+) -> T:
+    async with tools(settings, urls) as base:
+        return await work(base)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
