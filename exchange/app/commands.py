@@ -13,7 +13,7 @@ from rich.console import Console
 
 from exchange.app.ground import Ground, Urls, tools
 from exchange.app.processes import servers
-from exchange.config import BadSettings, Settings
+from exchange.config import BadSettings, Settings, read_settings
 from exchange.embedded import EmbeddedError
 
 T = TypeVar("T")
