@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: str = "-"
     """`-` is standard output, else a file."""
     log_no_offer_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    failpoints: str | None = None
+    """A folder by which tests stop processes dead at named places; refused outside lab mode."""
     limits: Limits = Limits()
 
     @property
@@ -167,6 +169,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             "EXCHANGE_LAB allows private addresses and plain http to buyers; it is refused with a "
             "database URL"
         )
+    if values.get("failpoints") is not None and not values.get("lab"):
+        problems.append("EXCHANGE_FAILPOINTS ends processes on purpose; it needs EXCHANGE_LAB")
     if database is not None and values.get("master_key_file") is None:
         problems.append(
             "EXCHANGE_MASTER_KEY_FILE: name the file of the master key (32 random bytes): "

@@ -17,6 +17,7 @@ from exchange.effects.buyers import Buyers
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
+from exchange.effects.failpoints import At, failpoints, nowhere
 from exchange.effects.leases import Boots
 from exchange.effects.logs import Log
 from exchange.effects.metrics import Metrics
@@ -63,6 +64,7 @@ class Ground(msgspec.Struct, frozen=True):
     log: Log
     say: Callable[..., Any]
     secret: Callable[[str], bytes | None]
+    at: At
 
 
 @asynccontextmanager
@@ -107,6 +109,7 @@ async def ground(
             log=log,
             say=say,
             secret=secrets.read,
+            at=failpoints(Path(settings.failpoints)) if settings.failpoints else nowhere,
         )
 
 

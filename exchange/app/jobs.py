@@ -49,7 +49,11 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
 
 def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[Job]:
     endings = Endings(
-        commits=base.commits, caps=base.caps, clock=base.clock, book=lambda: base.standing.book
+        commits=base.commits,
+        caps=base.caps,
+        clock=base.clock,
+        book=lambda: base.standing.book,
+        at=base.at,
     )
     inquiries = Inquiries(
         desk=base.standing,

@@ -175,6 +175,7 @@ def _posts(
         ),
         boot_id=base.boot_id,
         worker=base.boot_id,
+        at=base.at,
     )
     return Posts(
         clock=base.clock,
@@ -194,6 +195,7 @@ def _posts(
             offer_ttl_ms=limits.offer_ttl_ms,
         ),
         boot_id=base.boot_id,
+        at=base.at,
     )
 
 

@@ -18,15 +18,23 @@ from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
 from exchange.effects.doubts import Doubt, DoubtFilter, Doubts
+from exchange.effects.failpoints import At, nowhere
 
 
 class Endings:
     """Writes the ends of unfinished posts."""
 
     def __init__(
-        self, *, commits: Commits, caps: Caps, clock: Clock, book: Callable[[], Book]
+        self,
+        *,
+        commits: Commits,
+        caps: Caps,
+        clock: Clock,
+        book: Callable[[], Book],
+        at: At = nowhere,
     ) -> None:
         self._commits, self._caps, self._clock, self._book = commits, caps, clock, book
+        self._at = at
 
     async def doubt(self, case: Case) -> bool:
         """POSTING to UNKNOWN, to be looked at at once; its hold is kept. False when its worker was
@@ -34,6 +42,7 @@ class Endings:
         now = self._clock.now()
         answer = await self._commits.commit(into_doubt(case, at=now, next_check_at=now))
         if answer.kind == "done":
+            await self._at("doubted")
             await self._tell_caps(case, "unknown")
         return answer.kind == "done"
 
@@ -46,8 +55,10 @@ class Endings:
             outbox_id=self._outbox_id(case.lead),
         )
         unit = ending(case, finding, at=self._clock.now(), told=told)
+        await self._at("found")
         answer = await self._commits.commit(unit)
         if answer.kind == "done":
+            await self._at("ended")
             await self._tell_caps(case, finding.outcome)
         return answer.kind == "done"
 

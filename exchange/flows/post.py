@@ -25,6 +25,7 @@ from exchange.core.reasons import Reason
 from exchange.core.records import PostRecord
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
+from exchange.effects.failpoints import At
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
 from exchange.flows.deal import Deal
@@ -70,11 +71,13 @@ class Posts:
         recorded: Callable[[PostRecord], None],
         limits: PostLimits,
         boot_id: str,
+        at: At,
     ) -> None:
         self._clock, self._standing, self._pings = clock, standing, pings
         self._offers, self._sales, self._commits = offers, sales, commits
         self._leads, self._openings, self._pseudonym = leads, openings, pseudonym
         self._recorded, self._limits, self._boot_id = recorded, limits, boot_id
+        self._at = at
         self._running: set[asyncio.Task[Outcome]] = set()
 
     async def post(
@@ -128,6 +131,7 @@ class Posts:
         offer = await self._offers.take(request.ping_id, seller.id, key)
         if isinstance(offer, Reason):
             return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
+        await self._at("taken")
         checked = await self._checked(request, offer, seller)
         if not isinstance(checked, Body):
             await self._offers.give_back(offer.ping_id, key)
@@ -350,6 +354,7 @@ class Posts:
         answer = await self._commits.commit(unit)
         if answer.kind != "done":
             return await self._replayed(seller, key, fingerprint) or _still_running(ping.ping_id)
+        await self._at("received")
         offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
         chain = selling.chain.append(
             "invited", self._clock.now(), invited_body(offer, hidden=hidden(vertical))

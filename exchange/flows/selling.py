@@ -37,6 +37,7 @@ from exchange.effects.buyers import Buyers
 from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits, CommitsDown
+from exchange.effects.failpoints import At
 from exchange.flows.deal import LOSS_OF, Deal, Run, Sold, record_of, reply_of
 from exchange.flows.doubt import tell_caps
 from exchange.flows.standing import FullWindow, Standing
@@ -70,11 +71,13 @@ class Sales:
         limits: SellLimits,
         boot_id: str,
         worker: str,
+        at: At,
     ) -> None:
         self._clock, self._standing, self._buyers = clock, standing, buyers
         self._caps, self._commits = caps, commits
         self._secret, self._claim_trial, self._tell_late = secret, claim_trial, tell_late
         self._limits, self._boot_id, self._worker = limits, boot_id, worker
+        self._at = at
 
     async def sell(self, deal: Deal) -> Sold:
         """Offer the lead to one candidate after another until one takes it, one leaves it in doubt,
@@ -107,9 +110,11 @@ class Sales:
             full = isinstance(reserved, Full)
             run.step(candidate, Loss.CAP_LOST if full else Loss.CAPS_UNREADABLE)
             return
+        await self._at("reserved")
         attempt = self._attempt(run.deal, contract, buyer, candidate, attempt_id, held, reserved)
         if not await self._intent(run, candidate, contract, attempt, held):
             return
+        await self._at("intended")
         await self._delivered(run, candidate, contract, buyer, attempt, began)
 
     async def _barred(self, run: Run, candidate: Candidate) -> Loss | None:
@@ -282,6 +287,7 @@ class Sales:
         """Send the record to the candidate and write down what came of it."""
         sent_at = self._clock.loop_time()
         reading = await self._send(run, contract, buyer, attempt, candidate)
+        await self._at("answered")
         run.delivered_ms += (self._clock.loop_time() - sent_at) * 1000
         now = self._clock.now()
         end = Ended(
@@ -362,7 +368,9 @@ class Sales:
                 run.selling, "in_doubt", at=now, last=end, reply=None, steps=run.steps
             )
         if await self._written(run, unit):
+            await self._at("booked")
             await self._tell_caps(end.attempt, end.new)
+            await self._at("counted")
         else:
             await self._tell_late(end)
 
