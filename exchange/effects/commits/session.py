@@ -22,6 +22,8 @@ ROLE = "exchange_app"
 LOCK_TIMEOUT_MS = 5_000
 """A batch waits for a row no longer than this; somebody's forgotten transaction holds it."""
 CONNECT_TIMEOUT_S = 5.0
+END_TIMEOUT_MS = 2_000
+"""So long is waited for a lost session to end before the next attempt."""
 
 Answers = dict[str, CommitAnswer | None]
 """By lead: why nothing of a unit was written. `None`: a strict cap is short of room for all who ask
@@ -178,7 +180,7 @@ class Session:
 
 
 async def _end(connection: Any, sql: dict[str, str], lost: Session) -> None:
-    await connection.execute(sql["end_session"], lost.pid, lost.began)
+    await connection.fetch(sql["end_session"], lost.pid, lost.began, END_TIMEOUT_MS)
     if await connection.fetchval(sql["session_exists"], lost.pid, lost.began):
         raise SessionRemains("the lost session is still at work")
 

@@ -201,6 +201,7 @@ class Commits:
                 self._lose()
             except Exception:  # a bug must not end the writer; what it did is asked for like a loss
                 self._lose()
+                await asyncio.sleep(PAUSE_S[-1])
 
     async def _turn(self) -> None:
         session = self._session or await self._reconnected()
