@@ -34,7 +34,7 @@ from exchange.core.model import (
     SourceTerms,
     Vertical,
 )
-from exchange.core.money import micros_of
+from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
 from exchange.core.shards import Shards
 
 EDITS_MAX: Final = 24
@@ -304,7 +304,7 @@ def _cap(index: int, terms: Any) -> Cap:
     return Cap(
         index=index,
         unit="leads" if leads else "money",
-        limit=terms.leads if leads else micros_of(terms.money),
+        limit=terms.leads if leads else micros_of(terms.money, most_micros=AMOUNT_MICROS_MAX),
         per=terms.per,
         each=terms.each,
     )

@@ -18,7 +18,7 @@ import msgspec
 
 from exchange.core.market_checks import Found, checked
 from exchange.core.model import Fact, MarketDoc
-from exchange.core.money import BadMoney, micros_of
+from exchange.core.money import AMOUNT_MICROS_MAX, PRICE_MICROS_MAX, BadMoney, micros_of
 from exchange.core.toml_lines import Path, lines_of
 
 MONEY: Final = frozenset({"price", "bid_min", "bid_max", "floor", "fixed", "money"})
@@ -198,7 +198,8 @@ def _money(raw: Any, path: Path, found: Found) -> Any:
     if raw == "bid" and path[-1] == "price":
         return raw
     try:
-        micros_of(raw if isinstance(raw, str) else "")
+        most = AMOUNT_MICROS_MAX if path[-1:] == ("money",) else PRICE_MICROS_MAX
+        micros_of(raw if isinstance(raw, str) else "", most_micros=most)
     except BadMoney as error:
         found.problem(path, str(error), 'such as "18.00"')
         return _BAD

@@ -24,7 +24,7 @@ from exchange.core.model import (
     SourceTerms,
     VerticalTerms,
 )
-from exchange.core.money import micros_of
+from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
 from exchange.core.toml_lines import Path
 
 TMAX_MS: Final = (50, 10_000)
@@ -295,7 +295,7 @@ def _cap(path: Path, cap: CapTerms, zone: str | None, schema: Schema | None, fou
         found.problem(path, "a cap counts either leads or money", "{ leads = 50, per = ... }")
     if cap.leads is not None and cap.leads < 1:
         found.problem((*path, "leads"), "must be at least 1", "or paused = true")
-    if cap.money is not None and micros_of(cap.money) == 0:
+    if cap.money is not None and micros_of(cap.money, most_micros=AMOUNT_MICROS_MAX) == 0:
         found.problem((*path, "money"), "must be more than 0", "or paused = true")
     if cap.per in _CLOCKED and zone is None:
         _zone_missing((*path, "per"), found)

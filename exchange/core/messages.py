@@ -11,19 +11,29 @@ import msgspec
 from exchange.core.fields import Problem
 from exchange.core.model import Fact
 
-Short = Annotated[str, msgspec.Meta(max_length=128)]
-Key = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Price = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$", examples=["25.00"])]
+PRINTED = r"^[^\x00-\x1f\x7f]*$"
+"""Text without control characters: a NUL can be kept by no database."""
+Short = Annotated[str, msgspec.Meta(max_length=128, pattern=PRINTED)]
+Id = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=36,
+        max_length=36,
+        pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+    ),
+]
+"""An id of ours as text."""
+Price = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", examples=["25.00"])]
 
 
 class ConsentOfPing(msgspec.Struct, frozen=True, kw_only=True):
     """What buyers may know of the consent before they win. `buyers`: the companies the consumer was
     shown, when consent names them; nobody else is ever released to."""
 
-    kind: Annotated[str, msgspec.Meta(max_length=32)]
-    captured_at: Annotated[str, msgspec.Meta(max_length=40)] | None = None
-    text_version: Annotated[str, msgspec.Meta(max_length=64)] | None = None
-    ping_url: Annotated[str, msgspec.Meta(max_length=512)] | None = None
+    kind: Annotated[str, msgspec.Meta(max_length=32, pattern=PRINTED)]
+    captured_at: Annotated[str, msgspec.Meta(max_length=40, pattern=PRINTED)] | None = None
+    text_version: Annotated[str, msgspec.Meta(max_length=64, pattern=PRINTED)] | None = None
+    ping_url: Annotated[str, msgspec.Meta(max_length=512, pattern=PRINTED)] | None = None
     buyers: Annotated[tuple[Short, ...], msgspec.Meta(max_length=50)] = ()
 
 
@@ -82,7 +92,7 @@ class PingReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PostRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The full record for an offer. `min_payout` accepts less than the promise."""
 
-    ping_id: Annotated[str, msgspec.Meta(min_length=36, max_length=36)]
+    ping_id: Id
     lead: dict[str, Any]
     offer_id: Short | None = None
     consent: dict[str, Any] = {}
@@ -121,7 +131,7 @@ class PostReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lead_id: str
     status: Literal["sold", "unsold", "duplicate", "rejected", "queued", "pending", "test"]
     currency: str
-    payout: str = "0.00"
+    payout: str
     sales: list[SaleLine] = []
     redirect_url: str | None = None
     reason: Why | None = None

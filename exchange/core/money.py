@@ -9,34 +9,41 @@ and an int64 of micros still holds nine trillion units.
 fee.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 MICROS = 1_000_000
 PRICE_MICROS_MAX = 1_000_000 * MICROS
 """The largest price of one lead anyone may bid: one million units. More is a mistake, not a bid."""
+AMOUNT_MICROS_MAX = 2**53 - 1
+"""The largest amount anything counts up to, such as a money cap: nine billion units, and exact in
+every program that reads numbers as doubles."""
 PRICE_TEXT_MAX = 32
 """Longest text read as a price: guards `Decimal` against megabyte digits."""
+
+
+_EXACTLY = Context(prec=64, traps=[Inexact, InvalidOperation])
+"""Arithmetic that refuses to round: the default context would round at 28 digits, in silence."""
 
 
 class BadMoney(ValueError):
     """The text or number is not a price; the message says why in a sentence."""
 
 
-def micros_of(value: Decimal | int | str) -> int:
+def micros_of(value: Decimal | int | str, *, most_micros: int = PRICE_MICROS_MAX) -> int:
     """Exact micros of a decimal value; raises `BadMoney` for text that is no price, more than six
-    decimals, negatives, non-finite values, or more than `PRICE_MICROS_MAX`."""
+    decimals, negatives, non-finite values, or more than `most_micros`."""
     if isinstance(value, str):
         value = _decimal(value)
     if isinstance(value, int):
         value = Decimal(value)
     if not value.is_finite() or value.adjusted() > 12:
         raise BadMoney("a price must be a finite number")
-    scaled = value.scaleb(6)
-    micros = int(scaled)
-    if micros != scaled:
-        raise BadMoney("a price has at most six decimals")
-    if not 0 <= micros <= PRICE_MICROS_MAX:
-        raise BadMoney(f"a price lies between 0 and {text_of(PRICE_MICROS_MAX)}")
+    try:
+        micros = int(_EXACTLY.quantize(_EXACTLY.scaleb(value, 6), Decimal(1)))
+    except (Inexact, InvalidOperation):
+        raise BadMoney("a price has at most six decimals") from None
+    if not 0 <= micros <= most_micros:
+        raise BadMoney(f"a price lies between 0 and {text_of(most_micros)}")
     return micros
 
 

@@ -27,7 +27,19 @@ def test_a_decimal_string_is_read_exactly(text: str, micros: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "abc", "-1", "0.0000001", "1000000.01", "NaN", "Infinity", "1e99", "9" * 40]
+    "text",
+    [
+        "",
+        "abc",
+        "-1",
+        "0.0000001",
+        "1000000.01",
+        "NaN",
+        "Infinity",
+        "1e99",
+        "9" * 40,
+        "1." + "0" * 29 + "1",
+    ],
 )
 def test_what_is_no_price_is_refused(text: str) -> None:
     with pytest.raises(BadMoney):
