@@ -130,7 +130,7 @@ class Servers:
         self._short: Path | None = None
         self._port = 0
         self._owner_pid = 0
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[Name, subprocess.Popen[bytes]] = {}
         self._starter: ThreadPoolExecutor | None = None
 
     def start(self) -> Urls:
@@ -152,8 +152,8 @@ class Servers:
         where the servers are the parent's."""
         if self._lock is None or self._owner_pid != os.getpid():
             return
-        for name, sig in (("valkey", signal.SIGTERM), ("postgres", signal.SIGINT)):
-            self._end(name, sig)
+        self._end("valkey", signal.SIGTERM)
+        self._end("postgres", signal.SIGINT)
         if self._starter is not None:
             self._starter.shutdown()
         if self._short is not None:
@@ -176,6 +176,12 @@ class Servers:
             raise EmbeddedError("The servers were never started.")
         start = self._start_postgres if name == "postgres" else self._start_valkey
         self._starter.submit(start).result()
+
+    @property
+    def ended(self) -> tuple[Name, ...]:
+        """The servers that ended without being told to: `restart` brings them back."""
+        known = tuple(self._processes.items())
+        return tuple(name for name, process in known if process.poll() is not None)
 
     @property
     def urls(self) -> Urls:
@@ -306,7 +312,7 @@ class Servers:
                 raise EmbeddedError(f"{name} did not answer in time:\n{self._tail(name)}")
             time.sleep(0.005)
 
-    def _end(self, name: str, sig: signal.Signals) -> None:
+    def _end(self, name: Name, sig: signal.Signals) -> None:
         process = self._processes.pop(name, None)
         if process is None:
             return

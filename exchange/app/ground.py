@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from exchange.config import Limits, Settings, shown
+from exchange.core.book import Book
 from exchange.dialects import dialects
 from exchange.effects.book import BookStore
 from exchange.effects.buyers import Buyers
@@ -47,6 +48,25 @@ class Urls(msgspec.Struct, frozen=True, kw_only=True):
         return "Urls(...)"
 
 
+class Patient:
+    """Waits for servers that are away: a worker that restarts in an outage must not give up, or the
+    outage would take the whole exchange with it. Without `say`, for commands, it does not wait."""
+
+    def __init__(self, say: Callable[..., Any] | None) -> None:
+        self._say = say
+
+    async def until(self, what: str, step: Callable[[], Awaitable[T]]) -> T:
+        """What `step` answers, tried again until its servers are there."""
+        while True:
+            try:
+                return await step()
+            except AWAY as fault:
+                if self._say is None:
+                    raise
+                self._say("waiting", step=what, fault=type(fault).__name__)
+                await asyncio.sleep(WAIT_S)
+
+
 class Ground(msgspec.Struct, frozen=True):
     """What every process of the exchange stands on."""
 
@@ -78,13 +98,13 @@ async def ground(
         log = _log(stack, settings, clock, f"{kind}-{number}")
         say = log.events(boot_id=boot_id).info
         vault = Vault.open_file(settings.key_file(), create=settings.is_embedded)
-        links = await _connected(
-            stack, settings.limits, urls, kind, say if kind != "command" else None
-        )
+        patient = Patient(say if kind != "command" else None)
+        links = await _connected(stack, settings.limits, urls, kind, patient)
         store = BookStore(links.database)
-        buyers, standing = await _market(stack, settings, store, number, clock)
+        book = await patient.until("book", store.load)
+        buyers, standing = _market(stack, settings, book, number, clock)
         secrets = Secrets(store, vault)
-        await secrets.refresh()
+        await patient.until("secrets", secrets.refresh)
         metrics = _metrics(stack, settings, standing, clock)
         caps = Caps(links.valkey, links.database, clock)
         stack.push_async_callback(caps.close)
@@ -122,31 +142,15 @@ class Links(msgspec.Struct, frozen=True):
 
 
 async def _connected(
-    stack: AsyncExitStack,
-    limits: Limits,
-    urls: Urls,
-    name: str,
-    say: Callable[..., Any] | None,
+    stack: AsyncExitStack, limits: Limits, urls: Urls, name: str, patient: Patient
 ) -> Links:
-    """Connect to everything; with `say`, wait for servers that are away: a worker that restarts in
-    an outage must not give up, or the outage would take the whole exchange with it."""
-
-    async def opened(what: str, open_one: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await open_one()
-            except AWAY as fault:
-                if say is None:
-                    raise
-                say("waiting", server=what, fault=type(fault).__name__)
-                await asyncio.sleep(WAIT_S)
-
-    database = await opened(
+    """Connect to everything."""
+    database = await patient.until(
         "postgres",
         lambda: Database.open(urls.database_url, role="exchange_app", application_name=name),
     )
     stack.push_async_callback(database.close)
-    valkey = await opened(
+    valkey = await patient.until(
         "valkey",
         lambda: Valkey.open(
             urls.valkey_url,
@@ -155,8 +159,8 @@ async def _connected(
         ),
     )
     stack.push_async_callback(valkey.close)
-    commits = await opened(
-        "postgres",
+    commits = await patient.until(
+        "commits",
         lambda: Commits.open(
             urls.database_url,
             batch_max=limits.commit_batch_max,
@@ -167,8 +171,8 @@ async def _connected(
     return Links(database, valkey, commits)
 
 
-async def _market(
-    stack: AsyncExitStack, settings: Settings, store: BookStore, number: int, clock: Clock
+def _market(
+    stack: AsyncExitStack, settings: Settings, book: Book, number: int, clock: Clock
 ) -> tuple[Buyers, Standing]:
     """The fan-out, and what this process knows of the market."""
     limits = settings.limits
@@ -179,7 +183,6 @@ async def _market(
         dns_ttl_s=limits.dns_ttl_s,
     )
     stack.push_async_callback(buyers.close)
-    book = await store.load()
     standing = Standing(
         book,
         buyers=buyers,

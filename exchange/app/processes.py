@@ -2,7 +2,9 @@
 and one jobs process beside them.
 
 Everything started here dies with the process that started it, however that ends: gunicorn's workers
-watch their parent, the servers and the jobs process ask the kernel for a signal at its death.
+watch their parent, the servers and the jobs process ask the kernel for a signal at its death. And
+everything that ends by itself is started again: workers by gunicorn, the jobs process and embedded
+servers by a thread each. The servers keep their addresses, so whoever was connected reconnects.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,11 +29,17 @@ from exchange.app.jobs import jobs
 from exchange.app.worker import DRAIN_S, runner
 from exchange.config import Settings
 from exchange.effects.postgres import migrate
-from exchange.embedded import Servers
+from exchange.embedded import EmbeddedError, Servers
 
 RUN_FILE = "run.json"
 """In the data folder while embedded servers run: where they are, for the other commands."""
 JOBS_RESTART_S = 1.0
+LOOK_S = 0.1
+"""How often a process looks whether its servers still run."""
+SERVER_RETRY_S = 1.0
+"""Between tries to start a server, or a worker, that does not come up."""
+BOOT_FAILED = 3
+"""gunicorn stops altogether when a worker ends with this code."""
 
 
 @contextmanager
@@ -51,10 +60,40 @@ def servers(settings: Settings) -> Iterator[Urls]:
     try:
         asyncio.run(migrate(urls.database_url))
         _write_private(run_file, msgspec.json.encode(urls))
-        yield urls
+        with _kept_up(embedded):
+            yield urls
     finally:
         run_file.unlink(missing_ok=True)
         embedded.stop()
+
+
+@contextmanager
+def _kept_up(embedded: Servers) -> Iterator[None]:
+    """Start servers again that end by themselves, for as long as the block lasts."""
+    stop = threading.Event()
+
+    def keep() -> None:
+        while not stop.wait(LOOK_S):
+            for name in embedded.ended:
+                _tell(f"{name} has ended; starting it again")
+                try:
+                    embedded.restart(name)
+                except EmbeddedError as fault:
+                    _tell(str(fault))
+                    stop.wait(SERVER_RETRY_S)
+
+    thread = threading.Thread(target=keep, name="keeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _tell(words: str) -> None:
+    sys.stderr.write(words + "\n")
+    sys.stderr.flush()
 
 
 def running_servers(data_dir: Path) -> Urls | None:
@@ -131,7 +170,11 @@ def _gunicorn(settings: Settings, urls: Urls, on_ready: Callable[[str], None]) -
         Serving().run()
     except SystemExit as end:
         if os.getpid() != master:  # a worker, forked in here: what follows is the master's to do
-            os._exit(end.code if isinstance(end.code, int) else 1)
+            code = end.code if isinstance(end.code, int) else 1
+            if code == BOOT_FAILED and numbers[0] > settings.workers:
+                code = 1  # it replaced one that worked: gunicorn must try again, not stop them all
+                time.sleep(SERVER_RETRY_S)
+            os._exit(code)
         if end.code:
             raise
 

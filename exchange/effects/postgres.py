@@ -8,8 +8,8 @@ jsonb is Python objects both ways; a `msgspec.Struct` may be passed where jsonb 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, Literal
 
@@ -49,8 +49,20 @@ async def connect(
     return connection
 
 
+@contextmanager
+def _lost_is_said_so() -> Iterator[None]:
+    """A connection that breaks while the pool takes it back makes asyncpg stumble over its own
+    state; for callers it is a lost connection like any other."""
+    try:
+        yield
+    except asyncpg.InternalClientError as stumbled:
+        raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from stumbled
+
+
 class Database:
-    """A pool of a few connections of one role, opened when first needed."""
+    """A pool of a few connections of one role, opened when first needed. While the database is away
+    everything raises `OSError`, `TimeoutError`, `asyncpg.PostgresError` or
+    `asyncpg.InterfaceError`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -70,7 +82,7 @@ class Database:
         """Connects once, so that a wrong URL is found at once; raises as `connect` does."""
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            min_size=0,  # a floor would be restored in the background, and complain in an outage
             max_size=size,
             timeout=connect_timeout_s,
             command_timeout=statement_timeout_ms / 1000 + 1,
@@ -78,29 +90,35 @@ class Database:
             server_settings=_settings(role, application_name, statement_timeout_ms, party_id),
             init=_speak_json,
         )
+        await pool.fetchval("SELECT 1")
         return cls(pool)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Every row."""
-        return await self._pool.fetch(sql, *args)
+        with _lost_is_said_so():
+            return await self._pool.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
         """The first row, `None` if there is none."""
-        return await self._pool.fetchrow(sql, *args)
+        with _lost_is_said_so():
+            return await self._pool.fetchrow(sql, *args)
 
     async def fetchval(self, sql: str, *args: Any) -> Any:
         """The first column of the first row, `None` if there is none."""
-        return await self._pool.fetchval(sql, *args)
+        with _lost_is_said_so():
+            return await self._pool.fetchval(sql, *args)
 
     async def execute(self, sql: str, *args: Any) -> str:
         """The command's tag, such as `UPDATE 1`."""
-        return await self._pool.execute(sql, *args)
+        with _lost_is_said_so():
+            return await self._pool.execute(sql, *args)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """A connection inside a transaction: commits at the end, rolls back on an exception."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            yield connection
+        with _lost_is_said_so():
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield connection
 
     async def close(self, *, timeout_s: float = 5.0) -> None:
         """Waits for borrowed connections, then closes; after `timeout_s` they are cut."""
