@@ -34,12 +34,12 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """What to send and how. `next_request` makes the bytes of the next first request; `follow_up`
-    the bytes of a second one from the body of the first's 200 reply, or `None`."""
+    the bytes of a second one from the first and the body of its 200 reply, or `None`."""
 
     host: str
     port: int
     next_request: Callable[[], bytes]
-    follow_up: Callable[[bytes], bytes | None] | None = None
+    follow_up: Callable[[bytes, bytes], bytes | None] | None = None
     connections: int = 16
     rate: float | None = None
     seconds: float = 5.0
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, generator: "Generator") -> None:
         self._generator = generator
-        self._buffer = b""
+        self._buffer = self.request = b""
         self._transport: Any = None
         self._asked_at = 0.0
         self._is_second = False
@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, *, asked_at: float, is_second: bool) -> None:
         """Send one request; its latency counts from `asked_at`."""
         self._asked_at, self._is_second, self._is_under_way = asked_at, is_second, True
+        self.request = request
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -212,7 +213,7 @@ class Generator:
             (self._tally.second_s if is_second else self._tally.first_s).append(took_s)
         follow_up = self._load.follow_up
         if follow_up is not None and status == 200 and not is_second:
-            request = follow_up(body)
+            request = follow_up(connection.request, body)
             if request is not None:
                 connection.send(request, asked_at=time.perf_counter(), is_second=True)
                 return
@@ -263,11 +264,11 @@ def cycled(requests: Sequence[bytes]) -> Callable[[], bytes]:
 
 def posting(
     path: str, host: str, headers: Sequence[str], posts: Sequence[dict[str, Any]]
-) -> Callable[[bytes], bytes | None]:
+) -> Callable[[bytes, bytes], bytes | None]:
     """A follow-up that takes up every offer."""
     endless = cycle(posts)
 
-    def follow_up(reply: bytes) -> bytes | None:
+    def follow_up(_request: bytes, reply: bytes) -> bytes | None:
         offer = orjson.loads(reply)
         if offer.get("status") != "offer":
             return None
