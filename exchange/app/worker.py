@@ -34,6 +34,7 @@ from exchange.effects.stories import Stories
 from exchange.flows.admission import Admission
 from exchange.flows.doubt import Endings, Resolving
 from exchange.flows.explain import Explain
+from exchange.flows.holding import Holding
 from exchange.flows.opening import Openings
 from exchange.flows.ping import PingLimits, Pings
 from exchange.flows.post import PostLimits, Posts
@@ -121,6 +122,12 @@ def _pings(base: Ground, offers: Offers, journal: Journal, limits: Limits) -> Pi
         standing=base.standing,
         buyers=base.buyers,
         offers=offers,
+        holding=Holding(
+            clock=base.clock,
+            standing=base.standing,
+            caps=base.caps,
+            ttl_ms=limits.offer_ttl_ms + limits.post_deadline_ms + limits.hold_margin_ms,
+        ),
         journal=journal,
         pseudonym=base.vault.pseudonym,
         limits=PingLimits(
@@ -191,6 +198,7 @@ def _posts(
         limits=PostLimits(
             post_deadline_ms=limits.post_deadline_ms,
             tmax_ms=limits.tmax_ms,
+            tmax_ms_min=limits.tmax_ms_min,
             tmax_direct_ms_max=limits.tmax_direct_ms_max,
             offer_ttl_ms=limits.offer_ttl_ms,
         ),
@@ -259,6 +267,7 @@ def _routed(
         limit_hit=base.metrics.limit_hit,
         body_read_ms=limits.body_read_ms,
     )
+    app.middlewares.append(door.unrouted)
     SellerApi(
         pings=pings,
         posts=posts,

@@ -228,14 +228,15 @@ def _contract(
     if terms.time_zone is not None:
         _zone((*path, "time_zone"), terms.time_zone, found)
     _price(path, terms, found)
-    if terms.hold == "offer":
-        hint = 'hold = "post": room is reserved at the post'
-        found.problem((*path, "hold"), "holding from the offer on is not offered yet", hint)
     _hours(path, terms, zone, found)
     _in_doubt(path, terms, buyer, found)
     schema = schemas.get(terms.vertical)
     for number, cap in enumerate(terms.caps):
         _cap((*path, "caps", number), cap, zone, schema, found)
+        if terms.hold == "offer" and cap.each and schema and cap.each not in schema.pingable:
+            message = f"{cap.each} is not in the ping, and room is held with the offer"
+            hint = f'ping {cap.each}, or hold = "post"'
+            found.problem((*path, "caps", number, "each"), message, hint)
     if schema is not None:
         for field in terms.where:
             _criterion((*path, "where", field), field, terms, doc, schema, found)

@@ -2,6 +2,7 @@
 it. Nothing here touches the world; `selling.py` does, and keeps its notes in a `Run`.
 """
 
+from datetime import datetime
 from typing import Any
 
 from exchange.core.attempts import Ended, Opening, Selling
@@ -16,9 +17,9 @@ from exchange.core.records import PostRecord, PostStep
 class Deal(Fact, frozen=True, kw_only=True):
     """A lead and everything that was fixed before its sale began.
 
-    `promised_micros` is the least payout that may be paid; `named`: consent names the companies, so
-    only these candidates may ever see the lead. `opening` is written with the first commit (`None`
-    when the lead is already durable). `deadline` is loop time.
+    `promised_micros` is the least payout that may be paid; `named`: the companies that consent
+    names, if it names any: nobody else may ever see the lead. `opening` is written with the first
+    commit (`None` when the lead is already durable). `deadline` is loop time.
     """
 
     lead: Lead
@@ -30,10 +31,12 @@ class Deal(Fact, frozen=True, kw_only=True):
     promised_micros: int
     selling: Selling
     opening: Opening | None
+    pinged_at: datetime
     began: float
     deadline: float
     direct: bool
     test: bool
+    named: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Deal({self.lead.lead_id})"
@@ -112,6 +115,7 @@ def reply_of(run: Run, book: Book) -> PostReply:
             lead_id=deal.lead.lead_id,
             status="pending" if run.is_doubtful else "unsold",
             currency=currency,
+            payout=text_of(0),
             reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
         )
     buyer = book.buyers[winner.attempt.buyer_id]

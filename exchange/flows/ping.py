@@ -39,6 +39,7 @@ from exchange.effects.buyers import Buyers, Endpoint
 from exchange.effects.clock import Clock
 from exchange.effects.journal import Journal
 from exchange.effects.offers import Offers
+from exchange.flows.holding import Holding
 from exchange.flows.standing import Seat, Standing
 
 NON_BID_OF = {
@@ -92,13 +93,15 @@ class Pings:
         standing: Standing,
         buyers: Buyers,
         offers: Offers,
+        holding: Holding,
         journal: Journal,
         pseudonym: Callable[[str, str], str],
         limits: PingLimits,
         worker: str,
     ) -> None:
         self._clock, self._standing, self._buyers = clock, standing, buyers
-        self._offers, self._journal, self._pseudonym = offers, journal, pseudonym
+        self._offers, self._holding, self._journal = offers, holding, journal
+        self._pseudonym = pseudonym
         self._limits, self._worker = limits, worker
 
     async def ping(
@@ -110,7 +113,8 @@ class Pings:
         if isinstance(ping, Refusal):
             return ping
         auctioned = await self.auction(ping, seller, began=began)
-        expires_at_ms = await self._promised(ping, auctioned)
+        deadline = began + ping.tmax_ms / 1000
+        expires_at_ms = await self._promised(ping, auctioned, deadline=deadline)
         record = self._record(ping, auctioned, expires_at_ms, began=began)
         self._journal.put(record)
         return record
@@ -225,9 +229,9 @@ class Pings:
 
     # --- 5: promise -------------------------------------------------------------------------------
 
-    async def _promised(self, ping: Ping, auctioned: Auctioned) -> int | None:
+    async def _promised(self, ping: Ping, auctioned: Auctioned, *, deadline: float) -> int | None:
         """Keep the offer in Valkey; its expiry (Unix ms), or `None` when there is nothing to
-        promise or nowhere to keep it."""
+        promise, or nowhere to keep it by the deadline."""
         ranking = auctioned.ranking
         if not ranking.candidates:
             return None
@@ -235,7 +239,8 @@ class Pings:
             ranking, now_ms=self._clock.now_ms(), ttl_ms=self._limits.offer_ttl_ms
         )
         offer = self.offer_of(ping, auctioned, expires_at_ms)
-        kept = await self._offers.put(offer, ttl_ms=expires_at_ms - self._clock.now_ms())
+        ttl_ms = expires_at_ms - self._clock.now_ms()
+        kept = await self._offers.put(offer, ttl_ms=ttl_ms, deadline=deadline)
         return expires_at_ms if kept else None
 
     def offer_of(self, ping: Ping, auctioned: Auctioned, expires_at_ms: int) -> Offer:
@@ -258,7 +263,7 @@ class Pings:
             floor_micros=ping.floor_micros,
             sub_id=ping.sub_id,
             external_id=ping.external_id,
-            named=bool(ping.consent and ping.consent.buyers),
+            named=is_named(ping, book.verticals[ping.vertical_id]),
             test=ping.test,
             consent=ping.consent,
             invited=tuple(contract.id for contract in auctioned.invited.contracts),
@@ -372,6 +377,12 @@ def no_offer_reason(auctioned: Auctioned) -> int:
     if all(answer.non_bid == NonBid.TIMEOUT for answer in auctioned.answers):
         return int(Reason.DEADLINE)
     return int(Reason.NO_BIDS)
+
+
+def is_named(ping: Ping, vertical: Vertical) -> bool:
+    """Whether the seller must know the buyers by name: its consumer was shown companies, or is yet
+    to be."""
+    return vertical.terms.consent == "named" or bool(ping.consent and ping.consent.buyers)
 
 
 def floor_of(asked: str | None, source: Source) -> int:

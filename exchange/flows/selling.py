@@ -24,6 +24,7 @@ from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening
 from exchange.core.book import Book
 from exchange.core.caps import Window, resets_at, windows
+from exchange.core.consent import is_named
 from exchange.core.filters import meets
 from exchange.core.messages import PostReply
 from exchange.core.model import (
@@ -132,7 +133,7 @@ class Sales:
             return Loss.RELEASES_SPENT
         if self._clock.loop_time() >= deal.deadline:
             return Loss.DEADLINE_SPENT
-        if not meets(contract, deal.fields):
+        if not (meets(contract, deal.fields) and is_named(buyer, deal.named)):
             return Loss.CRITERIA_AT_POST
         if self._standing.is_braked(buyer.id, now) and not (
             self._standing.trial_is_due(buyer.id, now) and await self._claim_trial(buyer.id)
@@ -150,7 +151,7 @@ class Sales:
             contract,
             fields=deal.fields,
             price_micros=candidate.price_micros,
-            at=self._clock.now(),
+            at=self._clock.now() if candidate.attempt_id is None else deal.pinged_at,
             zone=contract.time_zone or buyer.terms.time_zone,
         )
 

@@ -78,7 +78,7 @@ BROKEN = [
         "such setting",
         "not offered yet",
     ),
-    ('vertical = "auto"', 'vertical = "auto"\nhold = "offer"', 20, "not offered yet", "reserved"),
+    ('vertical = "auto"', 'vertical = "auto"\nhold = "ping"', 20, '"post", "offer"', ""),
     ('vertical = "auto"', 'vertical = "auto"\ncap_mode = "loose"', 20, '"fast", "strict"', ""),
     ('vertical = "auto"', 'vertical = "auto"\nin_doubt = 5', 20, "must be a table", ""),
     (CAPS, "caps = 5", 21, "must be a list, each a table", ""),

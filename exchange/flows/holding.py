@@ -1,0 +1,66 @@
+"""Holding room from the offer on (`hold = "offer"`): a contract that says so keeps the promise it
+stands behind, because its caps are reserved before the seller hears of it.
+
+Only the best candidate's room is held: the promise rests on it alone. The attempt's id is minted
+here, so the reserve of the post finds the hold by its token; a hold nobody takes up expires.
+"""
+
+from msgspec.structs import replace
+
+from exchange.core.auction import Ranking
+from exchange.core.caps import resets_at, windows
+from exchange.core.model import Candidate, Ping
+from exchange.effects.caps import Caps, Full, Reserved
+from exchange.effects.clock import Clock
+from exchange.flows.standing import FullWindow, Standing
+
+
+class Holding:
+    """Holds the caps of best candidates. `ttl_ms`: as long as an offer and its post may take."""
+
+    def __init__(self, *, clock: Clock, standing: Standing, caps: Caps, ttl_ms: int) -> None:
+        self._clock, self._standing, self._caps, self._ttl_ms = clock, standing, caps, ttl_ms
+
+    async def held(self, ping: Ping, ranking: Ranking) -> Ranking:
+        """The ranking, with room held for its best candidate where its contract asks for that. A
+        candidate without room is left out, and the next is the best."""
+        candidates = ranking.candidates
+        while candidates and self._asks(candidates[0]) and not ping.test:
+            best = await self._reserved(ping, candidates[0])
+            if best is not None:
+                return replace(ranking, candidates=(best, *candidates[1:]))
+            candidates = candidates[1:]
+        return replace(ranking, candidates=candidates)
+
+    def _asks(self, candidate: Candidate) -> bool:
+        contract = self._standing.book.contracts[candidate.contract_id]
+        return contract.terms.hold == "offer" and bool(contract.caps)
+
+    async def _reserved(self, ping: Ping, candidate: Candidate) -> Candidate | None:
+        book = self._standing.book
+        contract = book.contracts[candidate.contract_id]
+        zone = contract.time_zone or book.buyers[contract.buyer_id].terms.time_zone
+        held = windows(
+            contract,
+            fields=ping.fields,
+            price_micros=candidate.price_micros,
+            at=ping.received_at,
+            zone=zone,
+        )
+        attempt_id = self._clock.new_id()
+        reserved = await self._caps.reserve(contract.buyer_id, attempt_id, held, self._ttl_ms)
+        if isinstance(reserved, Full):
+            window = next(one for one in held if one.win == reserved.win)
+            cap = contract.caps[window.cap_index]
+            self._standing.note_full(
+                FullWindow(
+                    contract_id=contract.id,
+                    buyer_id=contract.buyer_id,
+                    win=window.win,
+                    limit=window.limit,
+                    segment=None if cap.each is None else (cap.each, ping.fields.get(cap.each)),
+                    until=resets_at(cap, ping.received_at, zone),
+                ),
+                self._clock.now(),
+            )
+        return replace(candidate, attempt_id=attempt_id) if isinstance(reserved, Reserved) else None
