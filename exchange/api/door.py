@@ -19,6 +19,7 @@ from exchange.core.model import ApiKey, Role, Seller
 from exchange.core.records import RequestRecord
 from exchange.effects.clock import Clock
 from exchange.effects.commits import CommitsDown
+from exchange.effects.postgres import DatabaseDown
 from exchange.flows.admission import Admission
 
 
@@ -86,6 +87,21 @@ class Door:
 
         return answer
 
+    @web.middleware
+    async def unrouted(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """The middleware that tells in our own words what aiohttp refuses: no such path, no such
+        method."""
+        began = self._clock.loop_time()
+        try:
+            return await handler(request)
+        except web.HTTPException as refused:
+            answer = self._refused(request, errors.of_http(refused.status), began, None)
+            if "Allow" in refused.headers:
+                answer.headers["Allow"] = refused.headers["Allow"]
+            return answer
+
     async def _answer(
         self,
         request: web.Request,
@@ -128,6 +144,8 @@ class Door:
             )
         except CommitsDown:
             return self._refused(asked.request, errors.DATABASE_DOWN, asked.began, asked.key, 1)
+        except DatabaseDown:
+            return self._refused(asked.request, errors.DATABASE_AWAY, asked.began, asked.key, 1)
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             place = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))

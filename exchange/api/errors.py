@@ -98,6 +98,11 @@ DATABASE_DOWN = Refusal(
     title="Database unavailable",
     detail="The lead cannot be made durable now, so nothing was sent to any buyer; try again.",
 )
+DATABASE_AWAY = Refusal(
+    status=503,
+    title="Database unavailable",
+    detail="The database cannot be asked now; try again.",
+)
 BUG = Refusal(
     status=500,
     title="Internal error",
@@ -118,6 +123,19 @@ def missing(field: str, message: str, hint: str, *, status: int = 400) -> Refusa
     """The refusal of a request that lacks something."""
     problem = Problem(field=field, message=message, hint=hint)
     return Refusal(status=status, title="Request not valid", detail=message, problems=(problem,))
+
+
+_WORDS = {
+    400: ("Not HTTP", "The request could not be read as HTTP."),
+    404: ("Not found", "There is no such path here; /docs lists all there are."),
+    405: ("Method not allowed", "This path takes other methods, named in the header Allow."),
+}
+
+
+def of_http(status: int) -> Refusal:
+    """What the HTTP layer itself refuses, before any call is reached."""
+    title, detail = _WORDS.get(status, ("Not possible", "The request cannot be carried out."))
+    return Refusal(status=status, title=title, detail=detail)
 
 
 def not_found(what: str) -> Refusal:

@@ -1,5 +1,6 @@
 """What sellers call: ping, post, direct lead, and the state of a lead."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,13 +28,13 @@ from exchange.core.money import text_of
 from exchange.core.reasons import Reason
 from exchange.core.records import PingRecord
 from exchange.effects.vault import Vault
-from exchange.flows.ping import Pings
+from exchange.flows.ping import Pings, is_named
 from exchange.flows.post import Outcome, Posts
 from exchange.flows.standing import Standing
 
 KEY_HEADER = "Idempotency-Key"
-KEY_LENGTH_MAX = 255
-"""As long as the IETF draft and Stripe allow."""
+KEY = re.compile(r"[\x20-\x7e]{1,255}")
+"""As long as the IETF draft and Stripe allow; printable, so that every store keeps it as it is."""
 _KEY = Parameter(
     name=KEY_HEADER,
     place="header",
@@ -191,13 +192,14 @@ class SellerApi:
         reply = await self._posts.lead(asked.request.match_info["lead_id"], _seller(asked))
         if reply is None:
             raise Refused(errors.not_found("lead"))
-        return json_response(reply)
+        return json_response(msgspec.convert(reply, PostReply))
 
     def _posted(self, outcome: Outcome) -> web.Response:
         if isinstance(outcome, Refusal):
             raise Refused(outcome)
         if isinstance(outcome, Replayed):
-            response = json_response(outcome.reply)
+            # Through its type: stored JSON forgets the order in which it was first said.
+            response = json_response(msgspec.convert(outcome.reply, PostReply))
             response.headers["Idempotent-Replayed"] = "true"
             return response
         return json_response(outcome)
@@ -220,7 +222,7 @@ class SellerApi:
                 reason=None if record.reason is None else why(Reason(record.reason)),
                 dropped=dropped,
             )
-        named = bool(ping.consent and ping.consent.buyers)
+        named = is_named(ping, book.verticals[ping.vertical_id])
         return PingReply(
             ping_id=ping.ping_id,
             status="offer",
@@ -257,9 +259,9 @@ def _seller(asked: Asked) -> Seller:
 
 def _key(asked: Asked) -> str | None:
     key: str | None = asked.request.headers.get(KEY_HEADER)
-    if key is not None and not (0 < len(key) <= KEY_LENGTH_MAX):
+    if key is not None and not KEY.fullmatch(key):
         raise Refused(
-            errors.missing(KEY_HEADER, "not a usable key", "use 1 to 255 characters of your own")
+            errors.missing(KEY_HEADER, "not a usable key", "use 1 to 255 plain characters (ASCII)")
         )
     return key
 

@@ -10,12 +10,21 @@ Ids of parties and contracts are ints; ids of pings, leads and attempts are cano
 strings. `ping_id` and `lead_id` are one id, made at the ping (or at the direct lead).
 """
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
+
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of an id of ours; anything else names nothing."""
+    return _ID.fullmatch(text) is not None
+
 
 Value = str | int | bool | date
 """A typed field of a ping or lead after normalising. Dates are naive civil dates (a birthday)."""

@@ -49,20 +49,36 @@ async def connect(
     return connection
 
 
+class DatabaseDown(ConnectionError):
+    """The database cannot be asked now. The message names the kind of failure alone."""
+
+
+_DOWN = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises when the server is away, shutting down, full, or too slow. The last: a
+connection that breaks while the pool takes it back makes asyncpg stumble over its own state."""
+
+
 @contextmanager
 def _lost_is_said_so() -> Iterator[None]:
-    """A connection that breaks while the pool takes it back makes asyncpg stumble over its own
-    state; for callers it is a lost connection like any other."""
     try:
         yield
-    except asyncpg.InternalClientError as stumbled:
-        raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from stumbled
+    except _DOWN as lost:
+        if isinstance(lost, ValueError):  # asyncpg's DataError: a value that fits no type, a bug
+            raise
+        raise DatabaseDown(type(lost).__name__) from lost
 
 
 class Database:
     """A pool of a few connections of one role, opened when first needed. While the database is away
-    everything raises `OSError`, `TimeoutError`, `asyncpg.PostgresError` or
-    `asyncpg.InterfaceError`."""
+    everything raises `DatabaseDown`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

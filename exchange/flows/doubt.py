@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from exchange.core.book import Book
 from exchange.core.caps import held_windows
 from exchange.core.doubt import Finding
-from exchange.core.model import Buyer, Fact
+from exchange.core.model import Buyer, Fact, is_id
 from exchange.core.resolution import Case, LeadNow, Told, ending, interrupted, into_doubt
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
@@ -154,7 +156,7 @@ class Resolving:
         return _settled(await self._case(attempt_id, buyer_id) or case, outcome)
 
     async def _case(self, attempt_id: str, buyer_id: int | None) -> Case | None:
-        found = await self._doubts.cases([attempt_id])
+        found = await self._doubts.cases([attempt_id]) if is_id(attempt_id) else ()
         if not found or buyer_id not in (None, found[0].attempt.buyer_id):
             return None
         return found[0]
@@ -210,6 +212,8 @@ class BulkResolved(Fact, frozen=True, kw_only=True):
 
 async def listing(narrowed: DoubtFilter, *, doubts: Doubts, book: Book) -> tuple[DoubtRow, ...]:
     """The posts in doubt, oldest first, by the market's names."""
+    if narrowed.ids is not None:
+        narrowed = replace(narrowed, ids=tuple(one for one in narrowed.ids if is_id(one)))
     return tuple(_row(doubt, book) for doubt in await doubts.listing(narrowed))
 
 

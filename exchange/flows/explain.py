@@ -15,7 +15,16 @@ from exchange.core.book import Book
 from exchange.core.caps import Window, resets_at, windows
 from exchange.core.filters import Gate, closed_mask, why_not
 from exchange.core.material import AttemptFacts, Heard, Material, Used
-from exchange.core.model import Contract, ContractAnswer, Fact, Offer, Ping, PingConsent, Value
+from exchange.core.model import (
+    Contract,
+    ContractAnswer,
+    Fact,
+    Offer,
+    Ping,
+    PingConsent,
+    Value,
+    is_id,
+)
 from exchange.core.reasons import NonBid
 from exchange.core.story import Story, story_of
 from exchange.effects.caps import Caps
@@ -50,6 +59,8 @@ class Explain:
     async def story(self, ping_or_lead_id: str) -> Story | NoSuchStory:
         """The whole story of a ping and the lead that came of it (they share their id)."""
         id = ping_or_lead_id
+        if not is_id(id):
+            return NoSuchStory(id=id)
         kept = await self._stories.lead(id)
         found = await self._heard(id, kept)
         if found is None:

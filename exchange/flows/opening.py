@@ -21,11 +21,13 @@ PERSON_KINDS = {"us_phone": "phone", "email": "email"}
 
 
 class Body(Fact, frozen=True, kw_only=True):
-    """A full record after decoding. `fields` may be personal: never shown."""
+    """A full record after decoding. `fields` may be personal: never shown. `named`: the companies
+    that its consent names."""
 
     fields: dict[str, Value]
     consent: dict[str, Any]
     chain: Sequence[dict[str, Any]]
+    named: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<body of {len(self.fields)} fields>"

@@ -8,7 +8,8 @@ nothing.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,11 +17,12 @@ from msgspec.structs import replace
 
 from exchange.core import attempts
 from exchange.core.attempts import Selling
+from exchange.core.consent import named_buyers, of_ping
 from exchange.core.custody import invited_body
 from exchange.core.fields import Problem, json_form
 from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed, Why
-from exchange.core.model import Offer, Ping, Seller, Source, Vertical
-from exchange.core.money import micros_of
+from exchange.core.model import Offer, Ping, Seller, Source, Vertical, is_id
+from exchange.core.money import micros_of, text_of
 from exchange.core.reasons import Reason
 from exchange.core.records import PostRecord
 from exchange.effects.clock import Clock
@@ -28,6 +30,7 @@ from exchange.effects.commits import Commits
 from exchange.effects.failpoints import At
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
+from exchange.effects.postgres import DatabaseDown
 from exchange.flows.deal import Deal
 from exchange.flows.opening import Body, Openings, hidden, lead_of
 from exchange.flows.ping import SOURCE_PAUSED, Pings, floor_of, invalid, unknown_names
@@ -39,6 +42,7 @@ Outcome = PostReply | Refusal | Replayed
 told before."""
 
 
+TAKEN = Reason.OFFER_TAKEN
 PENDING_GRACE_S = 0.25
 """After the post's deadline the RESULT may still be on its way to disk; then the seller hears
 `pending`."""
@@ -49,6 +53,7 @@ class PostLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     post_deadline_ms: int
     tmax_ms: int
+    tmax_ms_min: int
     tmax_direct_ms_max: int
     offer_ttl_ms: int
 
@@ -85,7 +90,7 @@ class Posts:
     ) -> Outcome:
         """Take up an offer. Raises `CommitsDown` while nothing has been released."""
         work = self._post(request, seller, key=key, fingerprint=fingerprint, began=began)
-        return await self._within(work, request.ping_id, began)
+        return await self._within(work, request.ping_id, seller, began)
 
     async def direct(
         self, request: LeadRequest, seller: Seller, *, key: str, fingerprint: str, began: float
@@ -93,14 +98,15 @@ class Posts:
         """Ping and post in one call: RECEIVED, auction, then as a post, down to the floor."""
         lead_id = self._clock.new_id()
         work = self._direct(request, seller, lead_id, key=key, fingerprint=fingerprint, began=began)
-        return await self._within(work, lead_id, began)
+        return await self._within(work, lead_id, seller, began)
 
     async def lead(self, lead_id: str, seller: Seller) -> dict[str, Any] | None:
         """What became of a seller's lead; `None` when it has no such lead."""
-        row = await self._leads.of_seller(lead_id, seller.id)
+        row = await self._leads.of_seller(lead_id, seller.id) if is_id(lead_id) else None
         if row is None:
             return None
-        reply: dict[str, Any] = row["reply"] or _still_running(lead_id).reply
+        reason = Reason.IN_DOUBT if row["state"] == "in_doubt" else Reason.POST_RUNNING
+        reply: dict[str, Any] = row["reply"] or _pending(lead_id, row["currency"], reason).reply
         return reply
 
     async def drain(self) -> None:
@@ -109,7 +115,7 @@ class Posts:
             await asyncio.wait(self._running)
 
     async def _within(
-        self, work: Coroutine[Any, Any, Outcome], lead_id: str, began: float
+        self, work: Coroutine[Any, Any, Outcome], lead_id: str, seller: Seller, began: float
     ) -> Outcome:
         """The outcome, or `pending` when it takes longer than a seller waits. The work goes on in a
         task of its own: neither a seller that hangs up nor the deadline may cut a sale in two."""
@@ -121,7 +127,15 @@ class Posts:
         if task.done():
             return task.result()
         task.add_done_callback(_retrieved)
-        return _still_running(lead_id)
+        return await self._now(lead_id, seller)
+
+    async def _now(self, lead_id: str, seller: Seller) -> Replayed:
+        """What can be said at once of a lead whose sale is still at work."""
+        with suppress(DatabaseDown, TimeoutError):
+            async with asyncio.timeout(PENDING_GRACE_S):
+                if reply := await self.lead(lead_id, seller):
+                    return Replayed(reply=reply)
+        return _pending(lead_id, "")
 
     # --- two-step ---------------------------------------------------------------------------------
 
@@ -132,12 +146,21 @@ class Posts:
         if isinstance(offer, Reason):
             return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
         await self._at("taken")
-        checked = await self._checked(request, offer, seller)
-        if not isinstance(checked, Body):
+        outcome: Body | Outcome = await self._checked(request, offer, seller)
+        if isinstance(outcome, Body):
+            deal = self._deal_of_offer(request, offer, outcome, seller, key, fingerprint, began)
+            outcome = await self._sold(deal, seller, key, fingerprint)
+        if isinstance(outcome, Refusal) or (
+            isinstance(outcome, PostReply) and outcome.status in ("rejected", "duplicate")
+        ):
+            await self._given_back(offer, seller, key)
+        return outcome
+
+    async def _given_back(self, offer: Offer, seller: Seller, key: str) -> None:
+        """Another key may take the offer, unless this one has already sold it or is about to."""
+        kept = await self._leads.kept(seller.id, key)
+        if kept is None or kept.lead_id != offer.ping_id:
             await self._offers.give_back(offer.ping_id, key)
-            return checked
-        deal = self._deal_of_offer(request, offer, checked, seller, key, fingerprint, began)
-        return await self._sold(deal, seller, key, fingerprint)
 
     async def _no_offer(
         self, reason: Reason, ping_id: str, seller: Seller, key: str, fingerprint: str
@@ -154,7 +177,7 @@ class Posts:
 
     async def _checked(
         self, request: PostRequest, offer: Offer, seller: Seller
-    ) -> Body | Refusal | Replayed:
+    ) -> Body | Refusal | PostReply:
         """The record, if it is valid, agrees with its ping, and may be sold."""
         vertical = self._standing.book.verticals[offer.vertical_id]
         body = self._decoded(request.lead, request.consent, request.chain, vertical)
@@ -176,7 +199,9 @@ class Posts:
                     for name in wrong
                 ),
             )
-        return await self._barred(body, vertical, seller, offer.ping_id, offer.test) or body
+        named = offer.named or bool(body.named)
+        barred = await self._barred(body, vertical, offer.ping_id, named=named, test=offer.test)
+        return barred or body
 
     def _decoded(
         self,
@@ -188,26 +213,31 @@ class Posts:
         fields = self._standing.book.schemas[vertical.id].lead(lead)
         if isinstance(fields, tuple):
             return invalid("The lead's fields are not valid.", fields)
-        return Body(fields=fields, consent=consent, chain=chain)
+        named = named_buyers(consent)
+        if isinstance(named, Problem):
+            return invalid("The lead's consent is not valid.", (named,))
+        return Body(fields=fields, consent=consent, chain=chain, named=named)
 
     async def _barred(
-        self, body: Body, vertical: Vertical, seller: Seller, lead_id: str, test: bool
-    ) -> Replayed | None:
+        self, body: Body, vertical: Vertical, lead_id: str, *, named: bool, test: bool
+    ) -> PostReply | None:
         """The house's own refusals: no consent where the vertical needs it, or a consumer sold here
-        within the duplicate window. Answered 200, as an outcome, and nothing is kept."""
-        if vertical.terms.consent != "none" and not body.consent:
+        within the duplicate window. Answered 200, as an outcome, and nothing is kept. `named`:
+        whether companies are named, as some verticals need."""
+        wanted = vertical.terms.consent
+        if (wanted != "none" and not body.consent) or (wanted == "named" and not named):
             reason = Reason.CONSENT_MISSING
         elif not test and await self._is_duplicate(body, vertical, lead_id):
             reason = Reason.DUPLICATE
         else:
             return None
-        reply = PostReply(
+        return PostReply(
             lead_id=lead_id,
             status="duplicate" if reason is Reason.DUPLICATE else "rejected",
             currency=vertical.terms.currency,
+            payout=text_of(0),
             reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
         )
-        return Replayed(reply=dict(msgspec.to_builtins(reply)))
 
     async def _is_duplicate(self, body: Body, vertical: Vertical, lead_id: str) -> bool:
         rule = vertical.terms.duplicate
@@ -262,10 +292,12 @@ class Posts:
                 boot_id=self._boot_id,
             ),
             opening=opening,
+            pinged_at=datetime.fromtimestamp(offer.received_at_ms / 1000, UTC),
             began=began,
             deadline=began + self._limits.post_deadline_ms / 1000,
             direct=False,
             test=offer.test,
+            named=body.named,
         )
 
     # --- direct -----------------------------------------------------------------------------------
@@ -290,10 +322,12 @@ class Posts:
         body = self._decoded(request.lead, request.consent, request.chain, vertical)
         if isinstance(body, Refusal):
             return body
-        ping = self._ping_of(request, lead_id, vertical, source, seller)
+        ping = self._ping_of(request, body, lead_id, vertical, source, seller)
         if isinstance(ping, Refusal):
             return ping
-        barred = await self._barred(body, vertical, seller, ping.ping_id, request.test)
+        barred = await self._barred(
+            body, vertical, lead_id, named=bool(body.named), test=request.test
+        )
         if barred is not None:
             return await self._replayed(seller, key, fingerprint) or barred
         return await self._received(ping, body, seller, key, fingerprint, began)
@@ -301,6 +335,7 @@ class Posts:
     def _ping_of(
         self,
         request: LeadRequest,
+        body: Body,
         lead_id: str,
         vertical: Vertical,
         source: Source,
@@ -313,6 +348,7 @@ class Posts:
         if isinstance(gated, tuple):
             return invalid("The lead's fields are not valid.", gated)
         tmax_ms = request.tmax_ms or source.terms.tmax_ms or self._limits.tmax_ms
+        consent = of_ping(request.consent, body.named, kind=vertical.terms.consent)
         return Ping(
             ping_id=lead_id,
             seller_id=seller.id,
@@ -320,9 +356,10 @@ class Posts:
             vertical_id=vertical.id,
             fields=gated.fields,
             received_at=self._clock.now(),
-            tmax_ms=min(tmax_ms, self._limits.tmax_direct_ms_max),
+            tmax_ms=min(max(tmax_ms, self._limits.tmax_ms_min), self._limits.tmax_direct_ms_max),
             sub_id=request.sub_id,
             floor_micros=floor_of(request.floor, source),
+            consent=consent if request.consent else None,
             external_id=request.external_id,
             test=request.test,
             direct=True,
@@ -353,7 +390,8 @@ class Posts:
         unit, selling = attempts.opened(opening, selling)
         answer = await self._commits.commit(unit)
         if answer.kind != "done":
-            return await self._replayed(seller, key, fingerprint) or _still_running(ping.ping_id)
+            known = await self._replayed(seller, key, fingerprint)
+            return known or _pending(ping.ping_id, vertical.terms.currency)
         await self._at("received")
         offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
         chain = selling.chain.append(
@@ -369,10 +407,12 @@ class Posts:
             promised_micros=ping.floor_micros,
             selling=replace(selling, chain=chain),
             opening=None,
+            pinged_at=ping.received_at,
             began=began,
             deadline=self._clock.loop_time() + self._limits.post_deadline_ms / 1000,
             direct=True,
             test=ping.test,
+            named=body.named,
         )
         return await self._sold(deal, seller, key, fingerprint)
 
@@ -405,7 +445,10 @@ class Posts:
         self._recorded(sold.record)
         if sold.reply is not None:
             return sold.reply
-        return await self._replayed(seller, key, fingerprint) or _still_running(deal.lead.lead_id)
+        known = await self._replayed(seller, key, fingerprint)
+        if known is not None or deal.direct:
+            return known or _pending(deal.lead.lead_id, deal.vertical.terms.currency)
+        return Refusal(status=409, title=TAKEN.label, detail=TAKEN.sentence)
 
     async def _replayed(
         self, seller: Seller, key: str, fingerprint: str
@@ -420,7 +463,9 @@ class Posts:
                 title="Key used before",
                 detail="This Idempotency-Key was used with another request; use a new key.",
             )
-        return Replayed(reply=kept.reply) if kept.reply else _still_running(kept.lead_id)
+        if kept.reply:
+            return Replayed(reply=kept.reply)
+        return _pending(kept.lead_id, kept.currency or "")
 
     def _source(self, source_id: int, seller: Seller) -> Source:
         for source in self._standing.book.sources.values():
@@ -429,16 +474,16 @@ class Posts:
         raise LookupError(f"seller {seller.key} has no source {source_id}")
 
 
-def _still_running(lead_id: str) -> Replayed:
-    """The answer to a retry while the first request is still at work."""
-    reason = Reason.POST_RUNNING
-    reply = {
-        "lead_id": lead_id,
-        "status": "pending",
-        "currency": "",
-        "reason": {"code": int(reason), "name": reason.label, "message": reason.sentence},
-    }
-    return Replayed(reply=reply)
+def _pending(lead_id: str, currency: str, reason: Reason = Reason.POST_RUNNING) -> Replayed:
+    """The answer while a request is still at work, or its lead is in doubt."""
+    reply = PostReply(
+        lead_id=lead_id,
+        status="pending",
+        currency=currency,
+        payout=text_of(0),
+        reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+    )
+    return Replayed(reply=dict(msgspec.to_builtins(reply)))
 
 
 def _retrieved(task: "asyncio.Task[Outcome]") -> None:
