@@ -29,7 +29,13 @@ PAUSE_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Between attempts to connect, the last one repeated."""
 
 _JSON = msgspec.json.Encoder()
-_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # seen when a server is killed under a statement
+    asyncpg.PostgresConnectionError,
+)
 
 
 class Journal:

@@ -106,8 +106,8 @@ def test_events_left_out_turned_round_or_of_another_lead_are_refused() -> None:
     for rows in ((one, three), (two, one, three), (two, three), (one, one), (foreign, two, three)):
         assert verify(rows) is not None
     assert verify((one, two)) is None
-    for rows in ((one, two), ()):
-        broken = verify(rows, head=head)
+    for cut in ((one, two), ()):
+        broken = verify(cut, head=head)
         assert broken is not None
         assert "end" in broken.why
 

