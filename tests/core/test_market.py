@@ -78,6 +78,13 @@ BROKEN = [
         "such setting",
         "not offered yet",
     ),
+    (
+        CAPS,
+        'caps = [{ leads = 5, per = "day", each = "veteran" }]\nhold = "offer"',
+        21,
+        "not in the ping",
+        'hold = "post"',
+    ),
     ('vertical = "auto"', 'vertical = "auto"\nhold = "ping"', 20, '"post", "offer"', ""),
     ('vertical = "auto"', 'vertical = "auto"\ncap_mode = "loose"', 20, '"fast", "strict"', ""),
     ('vertical = "auto"', 'vertical = "auto"\nin_doubt = 5', 20, "must be a table", ""),

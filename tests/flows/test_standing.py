@@ -1,0 +1,159 @@
+"""What a worker knows: cleared bits by reason, full windows by segment, the brake, and mask ids."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from exchange.core.book import Book, compile_book, rows_of
+from exchange.core.brake import Doubts
+from exchange.core.model import (
+    BuyerTerms,
+    CapTerms,
+    ContractTerms,
+    FieldTerms,
+    MarketDoc,
+    Ping,
+    VerticalTerms,
+)
+from exchange.core.reasons import NonBid
+from exchange.dialects import dialects
+from exchange.effects.buyers import Buyers
+from exchange.flows.standing import FullWindow, Standing
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
+BUYER = BuyerTerms(
+    ping_url="https://a.example/ping", post_url="https://a.example/post", time_zone="UTC"
+)
+
+
+def market(*, note: str = "") -> Book:
+    doc = MarketDoc(
+        verticals={
+            "auto": VerticalTerms(
+                currency="USD",
+                fields={"state": FieldTerms(type="enum", values=("CA", "NV"), ping=True)},
+            )
+        },
+        buyers={"acme": BUYER, "beacon": BUYER},
+        contracts={
+            "a": ContractTerms(
+                buyer="acme", vertical="auto", caps=(CapTerms(leads=1, per="day", each="state"),)
+            ),
+            "b": ContractTerms(buyer="beacon", vertical="auto", hours={"mon": "13:00-14:00"}),
+            "c": ContractTerms(buyer="beacon", vertical="auto", priority=7 if note else 100),
+        },
+    )
+    return compile_book(rows_of(doc))
+
+
+BOOK = market()
+VERTICAL = next(iter(BOOK.verticals))
+
+
+@pytest.fixture
+async def standing() -> AsyncIterator[Standing]:
+    buyers = Buyers(lab=True)
+    made = Standing(
+        BOOK,
+        buyers=buyers,
+        dialects=dialects(),
+        brake_count=3,
+        brake_s=300,
+        trial_s=30,
+        worker_number=5,
+    )
+    made.adopt(BOOK, NOW)
+    yield made
+    await buyers.close()
+
+
+def ping(state: str = "CA") -> Ping:
+    return Ping(
+        ping_id="p",
+        seller_id=1,
+        source_id=1,
+        vertical_id=VERTICAL,
+        fields={"state": state},
+        received_at=NOW,
+        tmax_ms=100,
+    )
+
+
+def contract(key: str):
+    return next(one for one in BOOK.contracts.values() if one.key == key)
+
+
+def cleared(standing: Standing, state: str = "CA") -> dict[NonBid, list[str]]:
+    """The contracts cleared for a ping, by reason."""
+    index = standing.book.indexes[VERTICAL]
+    return {
+        reason: sorted(one.key for slot, one in enumerate(index.contracts) if mask >> slot & 1)
+        for reason, mask in standing.gates(ping(state))
+    }
+
+
+async def test_a_contract_out_of_hours_is_a_cleared_bit_and_open_again_at_its_hour(
+    standing,
+) -> None:
+    assert cleared(standing) == {NonBid.OUT_OF_HOURS: ["b"]}
+    standing.refresh(NOW + timedelta(hours=1))
+    assert cleared(standing) == {}
+
+
+async def test_a_segment_that_is_full_clears_its_contract_for_that_segment_alone(standing) -> None:
+    full = FullWindow(
+        contract_id=contract("a").id,
+        buyer_id=contract("a").buyer_id,
+        win="w",
+        limit=1,
+        segment=("state", "CA"),
+    )
+    standing.note_full(full, NOW)
+    assert cleared(standing, "CA")[NonBid.CAP_FULL] == ["a"]
+    assert NonBid.CAP_FULL not in cleared(standing, "NV")
+    standing.forget_full(full)
+    standing.refresh(NOW)
+    assert NonBid.CAP_FULL not in cleared(standing, "CA")
+
+
+async def test_three_doubts_brake_a_buyer_until_a_trial_is_due_and_an_answer_reopens_it(
+    standing,
+) -> None:
+    buyer = contract("c").buyer_id
+    for _ in range(3):
+        standing.note_doubt(buyer, NOW)
+    assert cleared(standing)[NonBid.BUYER_BRAKED] == ["b", "c"]
+    later = NOW + timedelta(seconds=30)
+    standing.refresh(later)
+    assert NonBid.BUYER_BRAKED not in cleared(standing), "a trial is due: it may be invited"
+    assert standing.is_braked(buyer, later), "but it is still braked for posts"
+    standing.note_answer(buyer, later)
+    assert not standing.is_braked(buyer, later)
+
+
+async def test_doubts_of_other_workers_brake_here_too(standing) -> None:
+    at_ms = int(NOW.timestamp() * 1000)
+    standing.learn_doubts({contract("c").buyer_id: Doubts(unknown_ms=(at_ms,) * 3)})
+    standing.refresh(NOW)
+    assert cleared(standing)[NonBid.BUYER_BRAKED] == ["b", "c"]
+
+
+async def test_bits_get_a_new_id_only_when_they_change(standing) -> None:
+    first = standing.mask_id(VERTICAL)
+    standing.refresh(NOW)
+    assert standing.mask_id(VERTICAL) == first
+    standing.refresh(NOW + timedelta(hours=1))
+    assert standing.mask_id(VERTICAL) > first
+    assert [mask.mask_id for mask in standing.masks_to_save] == [first, standing.mask_id(VERTICAL)]
+    assert first & 1023 == 5, "the worker's number is in it"
+    assert standing.mask_id(VERTICAL) < 2**53, "it stands in custody events"
+
+
+async def test_a_seat_is_rebuilt_only_for_a_contract_that_changed(standing) -> None:
+    before = standing.seat(contract("a"))
+    assert standing.seat(contract("a")) is before
+    changed = market(note="c")
+    standing.adopt(changed, NOW)
+    moved = next(one for one in changed.contracts.values() if one.key == "c")
+    assert standing.seat(moved).contract is moved
