@@ -4,7 +4,7 @@ in a folder of their own, and stopped at its end.
     database_url   a fresh, migrated database per test module (cloned from a template)
     valkey_url     an empty Valkey per test
     servers        the servers themselves, to kill and restart; the module must leave both running
-    seed           what all chance in a test comes from; printed; set it by EXCHANGE_SEED=7
+    seed           what all chance in a test comes from; printed; set it by TESTS_SEED=7
 """
 
 import asyncio
@@ -30,16 +30,16 @@ TEMPLATE = "template_of_tests"
 
 def pytest_configure(config: pytest.Config) -> None:
     # In the environment, so that the workers of xdist have the number that the header prints.
-    os.environ.setdefault("EXCHANGE_SEED", str(random.SystemRandom().randrange(1_000_000)))
+    os.environ.setdefault("TESTS_SEED", str(random.SystemRandom().randrange(1_000_000)))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"seed: EXCHANGE_SEED={os.environ['EXCHANGE_SEED']}"
+    return f"seed: TESTS_SEED={os.environ['TESTS_SEED']}"
 
 
 @pytest.fixture(scope="session")
 def seed() -> int:
-    return int(os.environ["EXCHANGE_SEED"])
+    return int(os.environ["TESTS_SEED"])
 
 
 @pytest.fixture(scope="session")
