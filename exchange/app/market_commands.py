@@ -1,5 +1,6 @@
 """Commands that change the market: plan, apply, export, API keys, secrets."""
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, cast
@@ -10,11 +11,16 @@ from exchange.app import pages
 from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json, with_tools
 from exchange.app.ground import Ground
 from exchange.core.model import Role
-from exchange.effects.book import Moved, TooManyKeys
+from exchange.effects.book import POLL_MS, Moved, TooManyKeys
 from exchange.flows import market
 
 market_file = typer.Argument(exists=True, dir_okay=False, help="The market as a TOML file.")
 MarketFile = Annotated[Path, market_file]
+
+
+IN_FORCE_S = 2 * POLL_MS / 1000
+"""Every worker asks for changes each `POLL_MS`: after two of them what a command did is in force,
+so that the next command of a script can rely on it."""
 
 
 def plan(
@@ -54,7 +60,9 @@ def apply(
 
     async def work(base: Ground) -> tuple[int, market.Plan]:
         now = base.clock.now()
-        return await market.apply(base.store, file.read_text(), by=by, why=why, at=now, mode=mode)
+        made = await market.apply(base.store, file.read_text(), by=by, why=why, at=now, mode=mode)
+        await asyncio.sleep(IN_FORCE_S)
+        return made
 
     try:
         version, made = with_tools(data_dir, work)
@@ -95,9 +103,11 @@ def key_create(
         raise typer.Exit(2)
 
     async def work(base: Ground) -> market.NewKey:
-        return await market.create_key(
+        made = await market.create_key(
             base.store, cast(Role, role), party, by=by, at=base.clock.now(), days=days
         )
+        await asyncio.sleep(IN_FORCE_S)
+        return made
 
     try:
         made = with_tools(data_dir, work)

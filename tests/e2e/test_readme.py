@@ -1,0 +1,142 @@
+"""The README is run as it stands: its commands, its first ping and post, the settings it names."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from exchange.__main__ import cli
+from exchange.config import PREFIX, Limits, Settings
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+START_S = 60.0
+
+
+def blocks(heading: str) -> list[str]:
+    """The shell blocks under a heading of the README."""
+    part = README.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", part, re.DOTALL)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def running(script: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A shell block that runs until it is told to stop."""
+    with (folder / "out.log").open("ab") as log:
+        child = subprocess.Popen(
+            ["bash", "-ec", script],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        child.wait(60)
+
+
+def until_answered(url: str) -> None:
+    """Until something answers there, whatever it says."""
+    ends = time.monotonic() + START_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                answer.read()
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            assert time.monotonic() < ends, f"nothing answers at {url}"
+
+
+def test_a_new_user_makes_a_first_ping_and_post_by_the_readme(tmp_path: Path) -> None:
+    port, http, https = free_port(), free_port(), free_port()
+
+    def mine(script: str) -> str:
+        """The block as it stands, on ports that are free here and in this test's environment."""
+        script = re.sub(r"^make install.*$|^\. \.venv/bin/activate$", "", script, flags=re.M)
+        script = re.sub(r"(make install && )?\. \.venv/bin/activate", "", script)
+        for old, new in (("8080", port), ("9100", http), ("9143", https)):
+            script = script.replace(old, str(new))
+        return script
+
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    market = tmp_path / "examples" / "market.toml"
+    market.write_text(mine(market.read_text()))
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    buyers, serve, ping, post = blocks("A first ping and post")
+    with (
+        running(mine(buyers), tmp_path, environment),
+        running(mine(serve), tmp_path, environment),
+    ):
+        until_answered(f"http://127.0.0.1:{http}/control/stats")
+        until_answered(f"http://127.0.0.1:{port}/healthz")
+        first = mine(ping) + "\necho; echo KEY=$KEY\n"
+        said = subprocess.run(
+            ["bash", "-ec", first],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=True,
+        ).stdout
+        offer = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+        assert offer["status"] == "offer", offer
+        key = said.rsplit("KEY=", 1)[1].strip()
+        second = f"KEY={key}\n" + mine(post).replace("PING_ID", offer["ping_id"])
+        told = subprocess.run(
+            ["bash", "-ec", second],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=True,
+        ).stdout
+    sold, story = told.split("}\n", 1) if "}\n" in told else told.split("╭", 1)
+    assert '"status":"sold"' in sold, told
+    assert f'"payout":"{offer["payout"]}"' in sold
+    assert "sold" in story
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    names = get_command(cli).commands  # type: ignore[attr-defined]
+    table = README.split("## The commands")[1].split("\n## ")[0]
+    missing = [name for name in names if not re.search(rf"`(exchange )?{name}\b", table)]
+    assert not missing
+
+
+def test_every_setting_the_readme_names_exists() -> None:
+    known = {*Settings.__struct_fields__, *Limits.__struct_fields__}
+    named = set(re.findall(PREFIX + r"([A-Z_]+)", README))
+    assert named
+    assert {name.lower().removesuffix("_file") for name in named} <= known | {"master_key"}
