@@ -129,7 +129,7 @@ class Door:
             if isinstance(body, Refusal):
                 return self._refused(request, body, began, key)
             message = decoder.decode(body) if decoder is not None else None
-        except msgspec.DecodeError as error:
+        except errors.UNREADABLE as error:
             return self._refused(request, errors.bad_json(error), began, key)
         return await self._called(call, Asked(request, key, seller, message, body, began))
 

@@ -58,7 +58,11 @@ def slug(title: str) -> str:
     return "-".join(title.lower().replace("_", " ").split())
 
 
-def bad_json(error: msgspec.DecodeError) -> Refusal:
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON it was told to expect."""
+
+
+def bad_json(error: Exception) -> Refusal:
     """The refusal of a body that does not decode. msgspec's messages name the place and the type
     expected, never the value."""
     if isinstance(error, msgspec.ValidationError):
@@ -67,9 +71,10 @@ def bad_json(error: msgspec.DecodeError) -> Refusal:
         return _refused(
             422, "Request not valid", "The body does not fit this call.", field, message
         )
-    return _refused(
-        400, "Body is not JSON", "The body is not valid JSON.", "body", str(error).split(":")[0]
-    )
+    message = "is not JSON in UTF-8, or nested too deeply"
+    if isinstance(error, msgspec.DecodeError):
+        message = str(error).split(":")[0]
+    return _refused(400, "Body is not JSON", "The body cannot be read as JSON.", "body", message)
 
 
 def _refused(status: int, title: str, detail: str, field: str, message: str) -> Refusal:
@@ -134,6 +139,8 @@ _WORDS = {
 
 def of_http(status: int) -> Refusal:
     """What the HTTP layer itself refuses, before any call is reached."""
+    if status >= 500:
+        return BUG
     title, detail = _WORDS.get(status, ("Not possible", "The request cannot be carried out."))
     return Refusal(status=status, title=title, detail=detail)
 

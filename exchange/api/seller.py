@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import orjson
 from aiohttp import web
 
 from exchange.api import errors
@@ -206,7 +205,7 @@ class SellerApi:
 
     def _fingerprint(self, asked: Asked) -> str:
         """A keyed hash of what was asked, whatever the spelling of its JSON."""
-        plain = orjson.dumps(msgspec.to_builtins(asked.message), option=orjson.OPT_SORT_KEYS)
+        plain = msgspec.json.encode(asked.message, order="sorted")
         return self._vault.fingerprint(asked.request.path.encode() + b"\0" + plain)
 
     def _ping_reply(self, record: PingRecord) -> PingReply:

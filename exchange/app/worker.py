@@ -19,6 +19,7 @@ from exchange.api.door import Door, Limit
 from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
+from exchange.api.serving import Runner
 from exchange.app.dials import dials
 from exchange.app.ground import Ground, Urls, cancelled, ground
 from exchange.config import Limits, Settings
@@ -52,10 +53,11 @@ async def runner(settings: Settings, urls: Urls, number: int) -> web.AppRunner:
     """A worker as aiohttp runs it: set up by whoever serves the sockets."""
     app = web.Application(client_max_size=settings.limits.body_bytes_max)
     app.cleanup_ctx.append(_worker(settings, urls, number))
-    return web.AppRunner(
+    return Runner(
         app,
         access_log=None,
         keepalive_timeout=settings.limits.keep_alive_s,
+        lingering_time=settings.limits.body_read_ms / 1000,
         max_field_size=settings.limits.header_bytes_max,
         max_line_size=settings.limits.header_bytes_max,
         handler_cancellation=False,

@@ -45,6 +45,8 @@ _PERSONAL: Final = re.compile(
     r"|(?<!\d)(?:\+?1[\s.-]?)?\(?[2-9]\d\d\)?[\s.-]?[2-9]\d\d[\s.-]?\d{4}(?!\d)"  # a phone
     r"|(?<!\d)\d{3}[ -]\d\d[ -]\d{4}(?!\d)|^\d{9}$"  # an SSN
 )
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_LABELLED: Final = re.compile(r"(?:@|%40)[\w-]+\.\w|(?:\+|%2B)1[\s.-]?\(?[2-9]\d\d", re.IGNORECASE)
 _HASHES: Final = {32: "md5", 40: "sha1", 64: "sha256"}
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -73,6 +75,18 @@ GateMode = Literal["watch", "strip", "refuse"]
 def looks_personal(text: str) -> bool:
     """Whether a text is shaped like a phone number, an e-mail address or an SSN (or holds one)."""
     return _PERSONAL.search(text) is not None
+
+
+def shown(name: str) -> str:
+    """The name of a field as it may be said and kept: one that is no plain word is a seller's
+    mistake, and may be a consumer's data in the wrong place."""
+    return name if _NAME.fullmatch(name) and not looks_personal(name) else "(unnamed)"
+
+
+def names_a_person(label: str) -> bool:
+    """Whether a label of the seller's own (a sub id, a link) plainly holds an e-mail address or a
+    phone number. Long numbers are let through: they are what sellers number their leads with."""
+    return _LABELLED.search(label) is not None
 
 
 def json_form(fields: Mapping[str, Value]) -> dict[str, Any]:
@@ -212,7 +226,7 @@ class Schema:
             else:
                 fields[name] = hashed
         elif terms is None or not terms.ping or self._hides_a_person(name, value):
-            gated.append(name)
+            gated.append(shown(name))
             if mode == "refuse":
                 problems.append(_not_in_a_ping(name, terms))
         else:
@@ -238,7 +252,7 @@ class Schema:
     def _unknown(self, name: str) -> Problem:
         near = get_close_matches(name, self.terms, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known fields: {', '.join(self.terms)}"
-        return Problem(field=name[:64], message="the vertical has no such field", hint=hint)
+        return Problem(field=shown(name), message="the vertical has no such field", hint=hint)
 
     def _wrong(self, name: str) -> Problem:
         terms = self.terms[name]
@@ -279,7 +293,7 @@ def _pseudonyms_of(kind: str, value: str, pseudonym: Pseudonym) -> frozenset[str
 def _not_in_a_ping(name: str, terms: FieldTerms | None) -> Problem:
     message = "carries personal data" if terms and terms.ping else "may not be in a ping"
     return Problem(
-        field=name[:64],
+        field=shown(name),
         message=message,
         hint="send it in the post; only the winner sees it",
         personal=True,

@@ -35,7 +35,7 @@ class Admission:
             return NO_KEY
         key_id, _, secret = authorization[len("Bearer " + KEY_PREFIX) :].partition("_")
         key = self._standing.book.keys.get(key_id)
-        digest = sha256(secret.encode()).digest()
+        digest = sha256(secret.encode(errors="surrogateescape")).digest()
         if key is None or not compare_digest(digest, key.secret_sha256):
             return NO_KEY
         if key.expires_at is not None and key.expires_at <= self._clock.now():

@@ -18,7 +18,8 @@ from exchange.core.auction import (
     rank,
 )
 from exchange.core.fields import Problem, json_form
-from exchange.core.filters import Invited, invite
+from exchange.core.filters import Invited, invite, least_price
+from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import (
     Bid,
@@ -148,6 +149,10 @@ class Pings:
         )
         if isinstance(gated, tuple):
             return invalid("The ping's fields are not valid.", gated)
+        request, dropped = without_persons(request)
+        consent, unsaid = _consent_of(request)
+        if (dropped or unsaid) and source.terms.gate == "refuse":
+            return invalid("The ping names a person.", [_personal(n) for n in (*dropped, *unsaid)])
         return Ping(
             ping_id=self._clock.new_id(),
             seller_id=seller.id,
@@ -158,12 +163,10 @@ class Pings:
             tmax_ms=self._tmax_ms(request.tmax_ms, source),
             sub_id=request.sub_id,
             floor_micros=floor_of(request.floor, source),
-            consent=msgspec.convert(request.consent, PingConsent, from_attributes=True)
-            if request.consent
-            else None,
+            consent=consent,
             external_id=request.external_id,
             test=request.test,
-            gated=gated.gated,
+            gated=(*gated.gated, *dropped, *unsaid),
         )
 
     def _tmax_ms(self, asked: int | None, source: Source) -> int:
@@ -224,8 +227,20 @@ class Pings:
                     vertical_key=vertical.key,
                     tmax_ms=ping.tmax_ms - self._limits.answer_reserve_ms,
                 )
-            calls.append((seat.endpoint, seat.prefix + body))
+            floor = self._floor_shown(seat, ping) if seat.contract.terms.show_floor else b""
+            calls.append((seat.endpoint, b"".join((seat.prefix, floor, body))))
         return calls
+
+    def _floor_shown(self, seat: Seat, ping: Ping) -> bytes:
+        """The least price whose payout reaches the seller's floor, for a contract that is told."""
+        seller = self._standing.book.sellers[ping.seller_id]
+        least = least_price(
+            ping.floor_micros,
+            percent_millionths=seller.percent_millionths,
+            fixed_micros=seller.fixed_micros,
+        )
+        floor: bytes = seat.dialect.ping_floor(least) if least else b""
+        return floor
 
     # --- 5: promise -------------------------------------------------------------------------------
 
@@ -383,6 +398,18 @@ def is_named(ping: Ping, vertical: Vertical) -> bool:
     """Whether the seller must know the buyers by name: its consumer was shown companies, or is yet
     to be."""
     return vertical.terms.consent == "named" or bool(ping.consent and ping.consent.buyers)
+
+
+def _consent_of(request: PingRequest) -> tuple[PingConsent | None, tuple[str, ...]]:
+    if request.consent is None:
+        return None, ()
+    said = msgspec.convert(request.consent, PingConsent, from_attributes=True)
+    return consent_without_persons(said)
+
+
+def _personal(field: str) -> Problem:
+    hint = "send a name of your own that says nothing of the consumer"
+    return Problem(field=field, message="carries personal data", hint=hint, personal=True)
 
 
 def floor_of(asked: str | None, source: Source) -> int:

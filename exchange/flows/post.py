@@ -20,6 +20,7 @@ from exchange.core.attempts import Selling
 from exchange.core.consent import named_buyers, of_ping
 from exchange.core.custody import invited_body
 from exchange.core.fields import Problem, json_form
+from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed, Why
 from exchange.core.model import Offer, Ping, Seller, Source, Vertical, is_id
 from exchange.core.money import micros_of, text_of
@@ -185,7 +186,7 @@ class Posts:
             return body
         schema = self._standing.book.schemas[vertical.id]
         wrong = schema.mismatches(offer.fields, body.fields, pseudonym=self._pseudonym)
-        if wrong:
+        if wrong:  # what is derived (a state, of a zip) is not the seller's to mend
             return Refusal(
                 status=422,
                 title=Reason.PING_MISMATCH.label,
@@ -197,6 +198,7 @@ class Posts:
                         hint="send the value that was pinged, or ping again",
                     )
                     for name in wrong
+                    if name in schema.terms
                 ),
             )
         named = offer.named or bool(body.named)
@@ -348,7 +350,9 @@ class Posts:
         if isinstance(gated, tuple):
             return invalid("The lead's fields are not valid.", gated)
         tmax_ms = request.tmax_ms or source.terms.tmax_ms or self._limits.tmax_ms
+        request, dropped = without_persons(request)
         consent = of_ping(request.consent, body.named, kind=vertical.terms.consent)
+        consent, _ = consent_without_persons(consent)
         return Ping(
             ping_id=lead_id,
             seller_id=seller.id,
@@ -363,6 +367,7 @@ class Posts:
             external_id=request.external_id,
             test=request.test,
             direct=True,
+            gated=dropped,
         )
 
     async def _received(

@@ -30,3 +30,12 @@ def alpha(house: House) -> SellerClient:
 @pytest.fixture(scope="session")
 def buyers(house: House) -> Buyers:
     return house.buyers
+
+
+@pytest.fixture(scope="module")
+def braked_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A house where a braked buyer is tried again after three seconds."""
+    callers = (("seller", "alpha"), ("operator",))
+    folder = tmp_path_factory.mktemp("braked")
+    with serving(folder, *callers, EXCHANGE_DOUBT_TRIAL_S="3") as house:
+        yield house

@@ -1,5 +1,5 @@
-"""A real exchange with two workers, real buyers, and clients that speak to both: what the end-to-end
-tests share. Everything is started as an operator would start it, by the commands.
+"""A real exchange with two workers, real buyers, and clients that speak to both: what the
+end-to-end tests share. Everything is started as an operator would start it, by the commands.
 """
 
 import ctypes
@@ -192,7 +192,7 @@ class Buyers:
 
     def events(self, buyer: str, kind: str, lead_id: str) -> list[dict[str, Any]]:
         """What this buyer received about a ping or lead, from its truth file."""
-        lines = (self.truth / f"{buyer}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (self.truth / f"{buyer}.jsonl").read_bytes().splitlines()
         return [
             event
             for event in map(json.loads, lines)

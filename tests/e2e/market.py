@@ -86,8 +86,8 @@ def market_text(
     contracts: Mapping[str, Mapping[str, Any]] | None = None,
     sellers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """The market as TOML, its buyers where `sim` plays them; `contracts` and `sellers` are laid over
-    those of the same key."""
+    """The market as TOML, its buyers where `sim` plays them; `contracts` and `sellers` are laid
+    over those of the same key."""
     lines: list[str] = []
     for key, terms in VERTICALS.items():
         lines += table(("verticals", key), terms)
