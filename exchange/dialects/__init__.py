@@ -11,6 +11,7 @@ from types import MappingProxyType, ModuleType
 
 PARTS = (
     "ping_prefix",
+    "ping_floor",
     "ping_shared",
     "read_bid",
     "post_body",

@@ -73,6 +73,12 @@ def ping_prefix(contract_key: str) -> bytes:
     return b'{"contract":%b,' % _encode(contract_key)
 
 
+def ping_floor(price_floor_micros: int) -> bytes:
+    """The least price that can win, for a contract that is told it; goes between prefix and shared
+    part."""
+    return b'"price_floor":%b,' % _encode(text_of(price_floor_micros))
+
+
 def ping_shared(ping: Ping, *, vertical_key: str, tmax_ms: int, exclusive: bool = True) -> bytes:
     """The part of a ping that is the same for every contract: encoded once per auction. `tmax_ms`
     is the time the buyer has."""

@@ -109,6 +109,18 @@ PING = Ping(
 )
 
 
+def test_a_contract_that_is_told_the_floor_hears_the_least_price_that_can_win():
+    parts = (
+        dialect.ping_prefix("acme"),
+        dialect.ping_floor(12_500_000),
+        dialect.ping_shared(PING, vertical_key="auto", tmax_ms=1490),
+    )
+    said = json.loads(b"".join(parts))
+    assert said["price_floor"] == "12.50"
+    assert said["contract"] == "acme"
+    assert said["ping_id"] == PING.ping_id
+
+
 def test_a_ping_says_what_the_buyer_needs_and_nothing_of_the_seller():
     body = dialect.ping_prefix('acme "auto"') + dialect.ping_shared(
         PING, vertical_key="auto", tmax_ms=1490
