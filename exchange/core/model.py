@@ -102,13 +102,11 @@ class Margin(Terms, frozen=True, kw_only=True):
 
 class SourceTerms(Terms, frozen=True, kw_only=True):
     """A seller's feed. `gate`: what happens when a ping carries what it may not (`watch` records it
-    and drops the value from what buyers see, `strip` drops it, `refuse` answers 422). `in_doubt`:
-    what the seller hears when a buyer's answer is outstanding."""
+    and drops the value from what buyers see, `strip` drops it, `refuse` answers 422)."""
 
     gate: Literal["watch", "strip", "refuse"] = "strip"
     tmax_ms: int | None = None
     floor: str = "0"
-    in_doubt: Literal["pending", "accepted"] = "pending"
     paused: bool = False
 
 
