@@ -20,7 +20,7 @@ from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
 from exchange.flows.reconcile import Pace, Reconcile, Turn
 
-LEASE_S = 10.0
+LEASE_S = 5.0
 """A job whose process fell silent is taken over after this long."""
 
 
@@ -36,8 +36,10 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         stack.push_async_callback(sealed.close)
         leases = Leases(base.database, boot_id=base.boot_id, ttl_s=LEASE_S)
         boots = Boots(base.database, dead_after_s=DEAD_AFTER_S)
+        reconcile = _reconcile(base, sealed, leases, boots)
+        stack.push_async_callback(reconcile.stop)
         await run_jobs(
-            _jobs(base, sealed, leases, boots),
+            _jobs(base, reconcile),
             leases=leases,
             boots=boots,
             boot_id=base.boot_id,
@@ -47,7 +49,7 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         )
 
 
-def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[Job]:
+def _reconcile(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> Reconcile:
     endings = Endings(
         commits=base.commits,
         caps=base.caps,
@@ -64,7 +66,7 @@ def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[
         clock=base.clock,
         limits=InquiryLimits(),
     )
-    reconcile = Reconcile(
+    return Reconcile(
         doubts=Doubts(base.database),
         boots=boots,
         leases=leases,
@@ -75,6 +77,9 @@ def _jobs(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> list[
         clock=base.clock,
         pace=Pace(dead_after_s=DEAD_AFTER_S),
     )
+
+
+def _jobs(base: Ground, reconcile: Reconcile) -> list[Job]:
     webhooks = Webhooks(
         outbox=Outbox(base.database, per_party_max=100, batch_max=500),
         buyers=base.buyers,

@@ -15,7 +15,7 @@ buyer is as true as what its successor would learn.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,12 +34,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of reconcile. `grace_s`: how long past its deadline a post of a living worker may
     still be finished by it (its commit may be slow). `idle_s`: a lead untouched for this long with
     nothing under way belongs to no request any more; longer than any request can live. `batch_max`:
-    how many cases one turn takes up; `at_once_max`: how many buyers it asks at a time."""
+    how many cases one turn takes up; `at_once_max`: how many at a time, of inquiries how many of
+    one buyer. `turn_s`: how long a turn waits for buyers; who takes longer is awaited beside the
+    turns that follow, so that a buyer that hangs holds up no other."""
 
     grace_s: float = 5.0
     idle_s: float = 180.0
     batch_max: int = 500
     at_once_max: int = 16
+    turn_s: float = 1.0
     dead_after_s: float = 5.0
     untold_within_s: float = 600.0
     untold_before_death_s: float = 30.0
@@ -82,6 +85,8 @@ class Reconcile:
         self._endings, self._inquiries, self._caps = endings, inquiries, caps
         self._desk, self._clock, self._pace = desk, clock, pace
         self._retold: set[str] = set()
+        self._asking: dict[str, asyncio.Task[Literal["resolved", "postponed", "stale"]]] = {}
+        self._gates: dict[int, asyncio.Semaphore] = {}
 
     async def turn(self, lease: Lease) -> Turn:
         """One round. A case that fails is left for the next round and counted; the first failure is
@@ -98,6 +103,13 @@ class Reconcile:
         if failures:
             raise failures[0]
         return done
+
+    async def stop(self) -> None:
+        """Give up asking: a successor asks again."""
+        for task in self._asking.values():
+            task.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking.values())
 
     async def _into_doubt(
         self, dead: Sequence[str], lease: Lease, done: Turn
@@ -116,19 +128,34 @@ class Reconcile:
         return await self._each(stuck, one)
 
     async def _out_of_doubt(self, lease: Lease, done: Turn) -> list[BaseException]:
-        due = await self._doubts.due(self._clock.now(), limit=self._pace.batch_max)
-
-        async def one(case: Case) -> None:
-            found = await self._found(case)
-            await self._leases.renew(lease)
-            if found is not None:
-                is_resolved = await self._endings.end(case, found)
-                done.resolved += is_resolved
+        for case in await self._doubts.due(self._clock.now(), limit=self._pace.batch_max):
+            attempt_id = case.attempt.attempt_id
+            if attempt_id not in self._asking:
+                self._asking[attempt_id] = asyncio.create_task(self._asked(case, lease))
+        if self._asking:
+            await asyncio.wait(self._asking.values(), timeout=self._pace.turn_s)
+        failures: list[BaseException] = []
+        for attempt_id, task in tuple(self._asking.items()):
+            if not task.done():
+                continue
+            del self._asking[attempt_id]
+            if fault := task.exception():
+                failures.append(fault)
             else:
-                is_postponed = await self._postponed(case, lease)
-                done.postponed += is_postponed
+                done.resolved += task.result() == "resolved"
+                done.postponed += task.result() == "postponed"
+        return failures
 
-        return await self._each(due, one)
+    async def _asked(self, case: Case, lease: Lease) -> Literal["resolved", "postponed", "stale"]:
+        """One case: ended, or put off. `stale` when somebody else was faster."""
+        buyer_id = case.attempt.buyer_id
+        gate = self._gates.setdefault(buyer_id, asyncio.Semaphore(self._pace.at_once_max))
+        async with gate:
+            found = await self._found(case)
+        await self._leases.renew(lease)
+        if found is None:
+            return "postponed" if await self._postponed(case, lease) else "stale"
+        return "resolved" if await self._endings.end(case, found) else "stale"
 
     async def _found(self, case: Case) -> Finding | None:
         """The first end that the policy's steps arrive at, in their order."""
