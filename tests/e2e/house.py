@@ -2,6 +2,7 @@
 end-to-end tests share. Everything is started as an operator would start it, by the commands.
 """
 
+import asyncio
 import ctypes
 import http.client
 import json
@@ -10,14 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from exchange.effects.book import BookStore
+from exchange.effects.postgres import Database
+from exchange.flows.market import create_key
 from tests.e2e.market import market_text
 
 T = TypeVar("T")
@@ -199,6 +204,15 @@ class Buyers:
             if event["kind"] == kind and lead_id in (event.get("ping_id"), event.get("lead_id"))
         ]
 
+    def inquired(self, buyer: str, lead_id: str) -> bool:
+        """Whether this buyer was asked what became of a lead it was posted."""
+        [posted] = self.events(buyer, "post", lead_id)
+        return any(
+            json.loads(line).get("attempt_id") == posted["attempt_id"]
+            for line in (self.truth / f"{buyer}.jsonl").read_bytes().splitlines()
+            if b'"kind":"status"' in line
+        )
+
 
 class House:
     """A running exchange and its surroundings."""
@@ -216,6 +230,12 @@ class House:
     @property
     def data(self) -> Path:
         return self.folder / "data"
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where Postgres and Valkey are."""
+        found: dict[str, str] = json.loads((self.data / "run.json").read_bytes())
+        return found
 
     def start(self, *, workers: int = 2, **settings: str) -> None:
         """Start `exchange serve`; returns when it listens."""
@@ -254,10 +274,13 @@ class House:
         self.run("apply", str(file), "--discard-live")
 
     def open(self, *callers: tuple[str, ...]) -> None:
-        """The market and the keys; returns when every worker trades."""
+        """The market and the keys; returns when every worker trades. The last key is made by the
+        command, the others as the command does it, but without a process for each."""
         self.apply()
-        with ThreadPoolExecutor(2) as pool:
-            made = list(pool.map(lambda who: self.run("key", "create", *who).strip(), callers))
+        *most, last = callers
+        with ThreadPoolExecutor(1) as thread:
+            made = thread.submit(asyncio.run, new_keys(self.urls["database_url"], most)).result()
+        made.append(self.run("key", "create", *last).strip())
         self.keys |= {" ".join(who): key for who, key in zip(callers, made, strict=True)}
         self.traded()
 
@@ -299,6 +322,18 @@ class House:
     def answer(self, ping_id: str, contract: str) -> Any:
         """One contract's part of the story."""
         return next(c for c in self.story(ping_id)["contracts"] if c["contract"] == contract)
+
+
+async def new_keys(database_url: str, callers: Sequence[tuple[str, ...]]) -> list[str]:
+    database = await Database.open(database_url, role="exchange_app", size=1)
+    try:
+        store, now = BookStore(database), datetime.now(UTC)
+        made = [
+            await create_key(store, role, party, by="the tests", at=now) for role, party in callers
+        ]
+        return [key.text for key in made]
+    finally:
+        await database.close()
 
 
 EXCHANGE = (sys.executable, "-m", "exchange")

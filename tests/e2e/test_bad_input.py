@@ -524,7 +524,7 @@ def _held(valkey: Any, key: bytes) -> bytes:
 
 async def test_nothing_personal_is_found_anywhere(house: House, buyers: Buyers) -> None:
     answers = planted(house, buyers)
-    urls = json.loads((house.data / "run.json").read_bytes())
+    urls = house.urls
     tables = await rows_of(urls["database_url"])
     assert any(name.startswith("lead_private") and rows for name, rows in tables.items())
     places = tables | {
