@@ -1,0 +1,499 @@
+"""What the crash tests share: an exchange whose processes may be killed one by one, sellers that
+never give up, and the judges of what is left.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import asyncpg
+
+from exchange.effects.postgres import Database
+from exchange.effects.report import Report
+from tests.e2e.house import (
+    CONSENT,
+    PINGED,
+    Buyers,
+    House,
+    Reply,
+    SellerClient,
+    child,
+    ended,
+    first_line,
+    person,
+    until,
+)
+from tests.e2e.market import FIELDS, table
+
+SETTINGS = {
+    "EXCHANGE_POST_DEADLINE_MS": "2000",
+    "EXCHANGE_HOLD_MARGIN_MS": "2000",
+    "EXCHANGE_DOUBT_BRAKE_COUNT": "1000",
+}
+"""Short times, so that a hold without an INTENT expires within the test; and no brake, for here
+every buyer comes in doubt."""
+POLICY = {"policy": ["inquire", "repost", "write_off"], "inquire_every_s": 1}
+PATIENCE_S = 60.0
+"""How long a seller asks for the end of a lead."""
+RETRY_S = 0.1
+AGAIN = (401, 408, 429)
+"""Refusals after which a seller asks again; 401 while its key is new: within two seconds every
+worker knows it."""
+
+Kind = Literal["worker", "jobs", "postgres", "valkey"]
+
+
+class Contract(NamedTuple):
+    """A contract of the test market and its buyer's one bid."""
+
+    buyer: str
+    bid: str
+    vertical: str = "lead"
+    caps: Sequence[Mapping[str, Any]] = ()
+    mode: Literal["strict", "fast"] = "fast"
+
+
+def market_of(contracts: Mapping[str, Contract], sim: Mapping[str, Any]) -> str:
+    """One seller, these contracts, their verticals, as TOML."""
+    lines: list[str] = []
+    for key in sorted({contract.vertical for contract in contracts.values()}):
+        lines += table(("verticals", key), {"currency": "USD", "consent": "tcpa", "fields": FIELDS})
+    lines += table(("sellers", "alpha"), {"sources": ["web"], "rate_per_s": 2_000})
+    for key in sorted({contract.buyer for contract in contracts.values()}):
+        url = sim["urls"][key]
+        lines += table(
+            ("buyers", key),
+            {
+                "time_zone": "America/New_York",
+                "post_timeout_ms": 700,
+                "ping_url": f"{url}/ping",
+                "post_url": f"{url}/post",
+                "status_url": f"{url}/status",
+            },
+        )
+    for key, contract in contracts.items():
+        terms = {
+            "buyer": contract.buyer,
+            "vertical": contract.vertical,
+            "caps": contract.caps,
+            "cap_mode": contract.mode,
+            "in_doubt": POLICY,
+        }
+        lines += table(("contracts", key), terms)
+    return "\n".join(lines) + "\n"
+
+
+def profile_of(
+    contracts: Mapping[str, Contract], behaviour: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The buyers of these contracts as `buyers_sim` plays them: quick, and always of one bid."""
+    latency = {"kind": "constant", "value": 3}
+    slower = {"kind": "constant", "value": 60}
+    lines = table(("defaults",), {"latency": latency, "post_latency": slower})
+    for buyer in sorted({contract.buyer for contract in contracts.values()}):
+        bids = {
+            key: {"kind": "constant", "value": float(contract.bid)}
+            for key, contract in contracts.items()
+            if contract.buyer == buyer
+        }
+        lines += table(("buyers", buyer), {"contracts": bids, **behaviour.get(buyer, {})})
+    return "\n".join(lines) + "\n"
+
+
+class Site(House):
+    """A house of two workers whose processes may be killed, with a market of its own."""
+
+    def __init__(self, folder: Path, buyers: Buyers, contracts: Mapping[str, Contract]) -> None:
+        super().__init__(folder, buyers)
+        self.contracts = contracts
+        self.places = folder / "failpoints"
+        self.places.mkdir()
+        self.notes = Notes(folder / "sellers.jsonl")
+        self.began = datetime.now(UTC)
+
+    def apply(self, **_changes: Any) -> None:
+        file = self.folder / "market.toml"
+        file.write_text(market_of(self.contracts, self.buyers.ready), encoding="utf-8")
+        self.run("apply", str(file))
+
+    # --- failpoints -------------------------------------------------------------------------------
+
+    def arm(self, place: str, act: str = "kill") -> None:
+        """What is to happen when the next process comes to this place."""
+        aside = self.places / f"+{place}"
+        aside.write_text(act)
+        aside.rename(self.places / place)
+
+    def is_armed(self, place: str) -> bool:
+        return (self.places / place).exists()
+
+    def disarm(self, place: str) -> None:
+        (self.places / place).unlink(missing_ok=True)
+
+    # --- processes --------------------------------------------------------------------------------
+
+    def pids(self, kind: Kind) -> list[int]:
+        """The processes of a kind, children of the master."""
+        assert self.process is not None, "never started"
+        return [pid for pid in children(self.process.pid) if kind_of(pid) == kind]
+
+    def kill(self, kind: Kind, sig: int = signal.SIGKILL, *, which: int = 0) -> int | None:
+        """Signals one of them; its pid, or `None` while there is none."""
+        pids = self.pids(kind)
+        if not pids:
+            return None
+        pid = pids[which % len(pids)]
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            return None
+        return pid
+
+    # --- what is left -----------------------------------------------------------------------------
+
+    @property
+    def database_url(self) -> str:
+        return str(json.loads((self.data / "run.json").read_bytes())["database_url"])
+
+    @property
+    def valkey_url(self) -> str:
+        return str(json.loads((self.data / "run.json").read_bytes())["valkey_url"])
+
+    def sql(self, query: str, *args: Any) -> list[dict[str, Any]]:
+        async def asked() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                return [dict(row) for row in await connection.fetch(query, *args)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(asked())
+
+    def settle(self, *, within_s: float) -> float:
+        """Wait until nothing is under way; how long that took, in seconds."""
+        began = time.monotonic()
+        until(lambda: not self.sql(OPEN), f"nothing is open: {OPEN}", patience_s=within_s)
+        return time.monotonic() - began
+
+
+OPEN = """
+SELECT state, lead_id::text AS id FROM lead WHERE state IN ('received', 'selling', 'in_doubt')
+UNION ALL
+SELECT state, attempt_id::text FROM attempt WHERE state IN ('posting', 'unknown')
+"""
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and fields[0] not in "ZX":
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def kind_of(pid: int) -> Kind | None:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if words[0].endswith(b"valkey-server"):
+        return "valkey"
+    if words[0].endswith(b"postgres"):
+        return "postgres"
+    return "jobs" if b"jobs" in words else "worker" if b"serve" in words else None
+
+
+@contextmanager
+def site(
+    folder: Path,
+    contracts: Mapping[str, Contract],
+    behaviour: Mapping[str, Mapping[str, Any]],
+    *,
+    seed: int,
+) -> Iterator[Site]:
+    """A running exchange of two workers with this market, open for trade."""
+    profile = folder / "cast.toml"
+    profile.write_text(profile_of(contracts, behaviour), encoding="utf-8")
+    command = [sys.executable, "-m", "buyers_sim", "--profile", str(profile), "--port", "0"]
+    command += ["--seed", str(seed), "--truth-dir", str(folder / "truth")]
+    with ExitStack() as stack:
+        sim = child(command, folder / "buyers.err")
+        stack.callback(ended, sim)
+        place = Site(folder, Buyers(first_line(sim, folder / "buyers.err")), contracts)
+        stack.callback(place.notes.close)
+        stack.callback(lambda: None if place.process is None else ended(place.process))
+        place.start(workers=2, EXCHANGE_FAILPOINTS=str(place.places), **SETTINGS)
+        place.open(("seller", "alpha"))
+        yield place
+
+
+# --- sellers --------------------------------------------------------------------------------------
+
+
+class Notes:
+    """What sellers sent and heard, for the judge."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("w", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def put(self, kind: str, sent: Any, http: int, reply: Any) -> None:
+        line = {"kind": kind, "seller": "alpha", "sent": sent, "http": http, "reply": reply}
+        with self._lock:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Told(NamedTuple):
+    """What a seller heard of a lead: the last word (`refused` for a 4xx, `silent` when patience
+    ended, `pending` when it is yet to ask for the end); how many requests that took; when the first
+    was sent (monotonic) and how long it took until the last word."""
+
+    lead_id: str
+    status: str
+    tries: int
+    began: float
+    took_s: float
+
+
+_names = count()
+
+
+class Seller:
+    """A seller that asks under the same key until it knows."""
+
+    def __init__(self, place: Site, *, name: str) -> None:
+        self._place, self._name = place, f"{name} {next(_names)}"
+        self._client = SellerClient(place.url, place.keys["seller alpha"])
+        self._numbers = count()
+
+    def two_steps(self, vertical: str = "lead") -> Told | None:
+        """Ping and post; `None` when there was no offer."""
+        body = {"vertical": vertical, "source": "web", "fields": PINGED, "tmax_ms": 1_000}
+        last = time.monotonic() + PATIENCE_S
+        while (reply := self._asked("POST", "/v1/ping", body, None)).status != 200:
+            assert time.monotonic() < last, f"no ping was answered: {reply}"
+            time.sleep(RETRY_S)
+        offer = reply.json
+        self._place.notes.put("ping", body, 200, offer)
+        if offer["status"] != "offer":
+            return None
+        post = {"ping_id": offer["ping_id"], "lead": person(), "consent": CONSENT}
+        post["min_payout"] = "1.00"  # rather less than nothing, so that leads fall through
+        return self._sold("post", "/v1/post", post, offer["ping_id"])
+
+    def direct(self, vertical: str = "lead") -> Told:
+        """A direct lead."""
+        body = {"vertical": vertical, "source": "web", "lead": person(), "consent": CONSENT}
+        return self._sold("direct", "/v1/leads", body, "")
+
+    def _sold(self, kind: str, path: str, body: Any, lead_id: str) -> Told:
+        key = f"{self._name}-{next(self._numbers)}"
+        began, tries, status = time.monotonic(), 0, "silent"
+        while time.monotonic() - began < PATIENCE_S:
+            reply = self._asked("POST", path, body, key)
+            tries += 1
+            self._place.notes.put(kind, body, reply.status, heard(reply))
+            if reply.status == 200:
+                lead_id, status = reply.json["lead_id"], reply.json["status"]
+                break
+            if 400 <= reply.status < 500 and reply.status not in AGAIN:
+                status = "refused"
+                break
+            time.sleep(RETRY_S)
+        return Told(lead_id, status, tries, began, time.monotonic() - began)
+
+    def final(self, told: Told) -> Told:
+        """The end of a lead that was pending; any other as it is."""
+        tries, status = told.tries, told.status
+        while status == "pending":
+            if time.monotonic() - told.began > PATIENCE_S:
+                status = "silent"
+                break
+            reply = self._asked("GET", f"/v1/leads/{told.lead_id}", None, None)
+            tries += 1
+            if reply.status == 200 and reply.json["status"] != "pending":
+                self._place.notes.put("final", {}, 200, reply.json)
+                status = reply.json["status"]
+            else:
+                time.sleep(RETRY_S)
+        if status == told.status:
+            return told
+        return Told(told.lead_id, status, tries, told.began, time.monotonic() - told.began)
+
+    def _asked(self, method: str, path: str, body: Any, key: str | None) -> Reply:
+        """The answer; status 0 when the connection broke."""
+        try:
+            return self._client.call(method, path, body, idempotency=key, timeout_s=15.0)
+        except (OSError, http.client.HTTPException):
+            return Reply(0, {}, b"")
+
+
+def heard(reply: Reply) -> Any:
+    """The body of an answer as JSON, `None` without one."""
+    try:
+        return reply.json
+    except ValueError:
+        return None
+
+
+# --- the judges -----------------------------------------------------------------------------------
+
+
+class Verdict(NamedTuple):
+    """What was looked at, by name, and every violation in words."""
+
+    looked_at: dict[str, int]
+    wrong: list[str]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {number}" for name, number in self.looked_at.items())
+        return "\n".join((counts, *self.wrong))
+
+
+def judged(place: Site, told: Sequence[Told]) -> Verdict:
+    """Every judge's verdict on a site where nothing is under way any more."""
+    verdict = Verdict({}, [])
+    _books_of_buyers(place, verdict)
+    _every_sale_everywhere(place, told, verdict)
+    _nothing_left_open(place, told, verdict)
+    asyncio.run(_own_books(place, verdict))
+    _counters(place, verdict)
+    return verdict
+
+
+def _books_of_buyers(place: Site, verdict: Verdict) -> None:
+    """`buyers_sim.judge`, which knows nothing of the exchange. Caps that are `fast` may be exceeded
+    when Valkey loses its memory: only strict ones are put before it."""
+    agreed = place.folder / "agreed.json"
+    contracts = {
+        key: {
+            "buyer": contract.buyer,
+            "zone": "America/New_York",
+            "caps": list(contract.caps) if contract.mode == "strict" else [],
+        }
+        for key, contract in place.contracts.items()
+    }
+    named = [name for name, field in FIELDS.items() if field.get("personal")]
+    personal = {contract.vertical: named for contract in place.contracts.values()}
+    agreed.write_text(json.dumps({"contracts": contracts, "personal": personal}))
+    command = [sys.executable, "-m", "buyers_sim.judge", "--json", "--market", str(agreed)]
+    command += ["--truth", str(place.buyers.truth), "--sellers", str(place.notes.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout, done.stderr
+    judgement = json.loads(done.stdout)
+    for check in judgement["checks"]:
+        verdict.looked_at[check["name"]] = check["count"]
+        verdict.wrong.extend(f"{check['name']}: {words}" for words in check["examples"])
+    verdict.looked_at.update(judgement["happened"])
+
+
+def accepted_posts(truth: Path) -> dict[str, dict[str, Any]]:
+    """What buyers have in their books, by attempt."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in truth.glob("*.jsonl"):
+        for event in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            if event["kind"] == "post" and event["accepted"]:
+                found.setdefault(event["attempt_id"], event)
+    return found
+
+
+def _every_sale_everywhere(place: Site, told: Sequence[Told], verdict: Verdict) -> None:
+    """The sales that buyers have, that Postgres has and that sellers heard of are the same."""
+    rows = place.sql(
+        "SELECT attempt_id::text, lead_id::text, price_micros FROM attempt WHERE state = 'sold'"
+    )
+    booked = {row["attempt_id"]: row for row in rows}
+    accepted = accepted_posts(place.buyers.truth)
+    verdict.looked_at["sold_in_postgres"] = len(booked)
+    verdict.looked_at["accepted_by_buyers"] = len(accepted)
+    verdict.wrong.extend(
+        f"attempt {one} is in a buyer's books and not sold" for one in accepted.keys() - booked
+    )
+    verdict.wrong.extend(
+        f"attempt {one} is sold and in no buyer's books" for one in booked.keys() - accepted
+    )
+    leads = {row["lead_id"] for row in rows}
+    acknowledged = {one.lead_id for one in told if one.status == "sold"}
+    verdict.looked_at["told_sold"] = len(acknowledged)
+    verdict.wrong.extend(f"lead {one} was told sold and is not" for one in acknowledged - leads)
+
+
+def _nothing_left_open(place: Site, told: Sequence[Told], verdict: Verdict) -> None:
+    verdict.wrong.extend(f"{row['state']}: {row['id']}" for row in place.sql(OPEN))
+    keys = place.sql("SELECT key, lead_id::text, state FROM idem")
+    verdict.looked_at["keys"] = len(keys)
+    verdict.wrong.extend(
+        f"key {row['key']} has no answer" for row in keys if row["state"] != "done"
+    )
+    verdict.wrong.extend(
+        f"lead {one.lead_id}: its seller never heard" for one in told if one.status == "silent"
+    )
+
+
+async def _own_books(place: Site, verdict: Verdict) -> None:
+    database = await Database.open(place.database_url, role="exchange_reader", party_id=1)
+    try:
+        report = Report(database, place.began)
+        for name, proof in (("ledger", await report.ledger()), ("custody", await report.custody())):
+            verdict.looked_at[name] = proof.count
+            if proof.violations:
+                verdict.wrong.append(f"{name}: {proof.violations} of {proof.count}")
+        over = await database.fetch(STRICT_OVER)
+        verdict.wrong.extend(f"strict window {row['win']} holds {row['used']}" for row in over)
+    finally:
+        await database.close()
+
+
+STRICT_OVER = """
+SELECT DISTINCT c.win, c.used FROM cap_window c
+JOIN attempt a ON a.buyer_id = c.buyer_id AND a.cap_mode = 'strict'
+CROSS JOIN jsonb_array_elements(a.windows) AS w
+WHERE w->>0 = c.win AND c.used > (w->>1)::bigint
+"""
+
+
+def _counters(place: Site, verdict: Verdict) -> None:
+    """Valkey's counters are the database's, and no hold is left. Holds of posts that never began
+    expire after the post's deadline and a margin."""
+
+    def settled() -> list[Any] | None:
+        rows = json.loads(place.run("caps", "show", "--json"))
+        odd = [row for row in rows if row["difference"] != 0 or row["held"] != 0]
+        return None if odd and time.monotonic() < last else [rows, odd]
+
+    last = time.monotonic() + 8
+    rows, odd = until(settled, "counters")
+    verdict.looked_at["cap_windows"] = len(rows)
+    verdict.wrong.extend(f"caps of {row['contract']}: {row}" for row in odd)
+
+
+def tell(*words: object) -> None:
+    """For whoever reads the run (pytest shows it with `-s`, and of a test that fails)."""
+    sys.stdout.write("\n".join(map(str, words)) + "\n")
+
+
+def chance(seed: int, name: str) -> random.Random:
+    """Chance of its own for every part of a run."""
+    return random.Random(f"{seed}/{name}")
