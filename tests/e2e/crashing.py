@@ -213,7 +213,7 @@ def kind_of(pid: int) -> Kind | None:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return None
-    if words[0].endswith(b"valkey-server"):
+    if b"valkey-server" in words[0]:  # it writes its address behind its name
         return "valkey"
     if words[0].endswith(b"postgres"):
         return "postgres"
