@@ -222,6 +222,7 @@ class House:
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.keys: dict[str, str] = {}
+        self.before_market: Reply | None = None
 
     @property
     def log(self) -> Path:
@@ -276,6 +277,7 @@ class House:
     def open(self, *callers: tuple[str, ...]) -> None:
         """The market and the keys; returns when every worker trades. The last key is made by the
         command, the others as the command does it, but without a process for each."""
+        self.before_market = called(self.url, "GET", "/readyz")
         self.apply()
         *most, last = callers
         with ThreadPoolExecutor(1) as thread:
