@@ -138,11 +138,15 @@ async def _traded(sellers: Sellers, asked: Asked, out: Console) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     trading = asyncio.create_task(sellers.trade(seconds=asked.seconds, per_second=PER_SECOND))
-    with Live(console=out, refresh_per_second=4, transient=True) as live:
-        while not trading.done():
-            passed = min(loop.time() - began, asked.seconds)
-            live.update(page.view(sellers.heard, passed, asked.seconds))
-            await asyncio.wait({trading}, timeout=0.25)
+    try:
+        with Live(console=out, refresh_per_second=4, transient=True) as live:
+            while not trading.done():
+                passed = min(loop.time() - began, asked.seconds)
+                live.update(page.view(sellers.heard, passed, asked.seconds))
+                await asyncio.wait({trading}, timeout=0.25)
+    finally:
+        trading.cancel()  # Ctrl-C: no seller begins another lead
+        await asyncio.wait({trading})
     await trading
 
 

@@ -182,6 +182,14 @@ class Site(House):
 
         return asyncio.run(asked())
 
+    def open_for_s(self) -> str:
+        """How long posts that came in doubt were open, from their INTENT to their end."""
+        [row] = self.sql(OPEN_FOR)
+        return (
+            f"{row['number']} posts in doubt, open for {row['half'] or 0:.1f} s at the median, "
+            f"{row['most'] or 0:.1f} s at most"
+        )
+
     def settle(self, *, within_s: float) -> float:
         """Wait until nothing is under way; how long that took, in seconds."""
         began = time.monotonic()
@@ -193,6 +201,16 @@ OPEN = """
 SELECT state, lead_id::text AS id FROM lead WHERE state IN ('received', 'selling', 'in_doubt')
 UNION ALL
 SELECT state, attempt_id::text FROM attempt WHERE state IN ('posting', 'unknown')
+"""
+
+
+OPEN_FOR = """
+SELECT count(*) AS number, max(s) AS most, percentile_cont(0.5) WITHIN GROUP (ORDER BY s) AS half
+FROM (
+    SELECT extract(epoch FROM e.at - a.created_at)::float8 AS s
+    FROM attempt a JOIN attempt_event e USING (lead_id, attempt_id)
+    WHERE a.resolved_by IS NOT NULL AND e.state = a.state
+) AS resolved
 """
 
 
@@ -326,9 +344,9 @@ class Seller:
 
     def final(self, told: Told) -> Told:
         """The end of a lead that was pending; any other as it is."""
-        tries, status = told.tries, told.status
+        tries, status, last = told.tries, told.status, time.monotonic() + PATIENCE_S
         while status == "pending":
-            if time.monotonic() - told.began > PATIENCE_S:
+            if time.monotonic() > last:
                 status = "silent"
                 break
             reply = self._asked("GET", f"/v1/leads/{told.lead_id}", None, None)

@@ -86,7 +86,7 @@ def run(place: Site, cells: list[tuple[str, str]]) -> None:
     verdict = judged(place, finals)
     for cell, one in zip(cells, finals, strict=True):
         tell(f"{' / '.join(cell):28}{one.status:10}{one.tries:4} tries {one.took_s:6.1f} s")
-    tell(verdict, f"\nopen after the last seller knew: {open_s:.1f} s")
+    tell(verdict, place.open_for_s(), f"\nopen after the last seller knew: {open_s:.1f} s")
     assert verdict.wrong == []
     assert {one.status for one in finals} <= {"sold", "unsold"}
 
@@ -108,7 +108,7 @@ def test_reconcile_killed_anywhere_is_taken_up_by_its_successor(place: Site) -> 
     place.settle(within_s=RESOLVED_WITHIN_S)
     assert not any(place.is_armed(spot) for spot in JOBS_SPOTS)
     verdict = judged(place, finals)
-    tell(*finals, verdict)
+    tell(*finals, verdict, place.open_for_s())
     assert verdict.wrong == []
 
 

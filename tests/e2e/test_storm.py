@@ -158,6 +158,7 @@ def storm(folder: Path, seed: int, seconds: float) -> None:
             f"seed {seed}: {dict(nemesis.done)}",
             f"{len(told)} leads, {dict(Counter(one.status for one in told))}, "
             f"{sum(one.tries for one in told)} requests, slowest {slowest_s:.1f} s",
+            place.open_for_s(),
             f"quiet after {settled_s:.1f} s; fast caps over by {overshoot(place)}",
             verdict,
         )
