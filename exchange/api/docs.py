@@ -14,8 +14,9 @@ from typing import Any
 Json = Mapping[str, Any]
 
 
-def page(document: Json) -> str:
-    """The page of an OpenAPI document as made by `openapi.document`."""
+def page(document: Json, problems: Iterable[tuple[str, str, str]] = ()) -> str:
+    """The page of an OpenAPI document as made by `openapi.document`, and of the problems there are:
+    `(slug, title, words)`."""
     template = Template((resources.files(__package__) / "docs.html").read_text(encoding="utf-8"))
     info = document["info"]
     return template.substitute(
@@ -25,7 +26,13 @@ def page(document: Json) -> str:
         navigation="".join(_navigation(document)),
         calls="".join(_groups(document)),
         types="".join(_types(document)),
+        problems="".join(_problems(problems)),
     )
+
+
+def _problems(problems: Iterable[tuple[str, str, str]]) -> Iterable[str]:
+    for slug, title, words in problems:
+        yield f'<h3 id="problem-{escape(slug)}">{escape(title)}</h3>{_paragraphs(words)}'
 
 
 # --- calls ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from exchange.core.fields import Problem
 from exchange.core.messages import Refusal
+from exchange.core.reasons import Reason
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -48,6 +49,8 @@ def problem_response(refusal: Refusal, *, retry_after_s: int | None = None) -> w
     response = web.Response(
         body=msgspec.json.encode(body), status=refusal.status, content_type=MEDIA_TYPE
     )
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)
     return response
@@ -150,6 +153,31 @@ def not_found(what: str) -> Refusal:
     return Refusal(
         status=404, title="Not found", detail=f"There is no such {what}, or it is not yours."
     )
+
+
+KINDS: tuple[tuple[str, str], ...] = (
+    ("Not HTTP", _WORDS[400][1]),
+    ("Body is not JSON", "The body cannot be read as JSON in UTF-8."),
+    ("Request not valid", "Fields are wrong or missing: `errors` names each and how to mend it."),
+    ("No valid key", "There is no key, or it is not in force."),
+    ("Wrong role", "The key is of another role than the call needs."),
+    ("Seller paused", "The seller is not trading now."),
+    ("Source paused", "Nothing of this source is traded now."),
+    ("Not found", "There is no such path or thing, or it is not yours."),
+    ("Method not allowed", _WORDS[405][1]),
+    ("Body too slow", TOO_SLOW.detail),
+    ("Body too large", TOO_LARGE.detail),
+    ("Body is encoded", ENCODED.detail),
+    ("Key used before", "The Idempotency-Key was used with another request; use a new key."),
+    ("Ended otherwise", "The attempt ended before, in another way."),
+    ("Still running", "The post of this attempt is still under way; say it again later."),
+    ("Rate limit", "More requests than agreed; `Retry-After` says when the next is welcome."),
+    ("Overloaded", OVERLOADED.detail),
+    ("Database unavailable", "Nothing was sent to any buyer; try again under the same key."),
+    ("Internal error", BUG.detail),
+    *((reason.label, reason.sentence) for reason in Reason),
+)
+"""Every kind of problem there is, `(title, words)`: what `type` links to."""
 
 
 def names(problems: Sequence[Problem]) -> str:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from exchange.api.docs import page
 from exchange.api.door import json_response
-from exchange.api.errors import ProblemDetails
+from exchange.api.errors import KINDS, ProblemDetails, slug
 from exchange.api.openapi import document
 from exchange.api.routes import Route
 
@@ -66,7 +66,8 @@ class OpsApi:
     ) -> None:
         self._missing, self._scrape, self._metrics_type = missing, scrape, metrics_type
         self._document = document(routes, version=version, problem=ProblemDetails)
-        self._page = page(self._document)
+        problems = [(slug(title), title, words) for title, words in KINDS]
+        self._page = page(self._document, problems)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Serve them."""

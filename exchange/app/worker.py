@@ -210,12 +210,15 @@ def _posts(
 
 
 def _trials(base: Ground, limits: Limits) -> Callable[[int], Awaitable[bool]]:
-    """One trial lead at a time for a braked buyer, over all workers."""
+    """One trial lead at a time for a braked buyer, over all workers; none while Valkey is away."""
 
     async def claim(buyer_id: int) -> bool:
         key = f"{{b:{buyer_id}}}:trial"
         ttl_ms = limits.doubt_trial_s * 1000
-        return await base.valkey.call(key, "SET", key, "1", "NX", "PX", str(ttl_ms)) is not None
+        try:
+            return await base.valkey.call(key, "SET", key, "1", "NX", "PX", str(ttl_ms)) is not None
+        except ConnectionError:
+            return False
 
     return claim
 

@@ -27,7 +27,7 @@ from exchange.core.money import micros_of, text_of
 from exchange.core.reasons import Reason
 from exchange.core.records import PostRecord
 from exchange.effects.clock import Clock
-from exchange.effects.commits import Commits
+from exchange.effects.commits import Commits, CommitsDown
 from exchange.effects.failpoints import At
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
@@ -43,7 +43,6 @@ Outcome = PostReply | Refusal | Replayed
 told before."""
 
 
-TAKEN = Reason.OFFER_TAKEN
 PENDING_GRACE_S = 0.25
 """After the post's deadline the RESULT may still be on its way to disk; then the seller hears
 `pending`."""
@@ -143,6 +142,8 @@ class Posts:
     async def _post(
         self, request: PostRequest, seller: Seller, *, key: str, fingerprint: str, began: float
     ) -> Outcome:
+        if not self._commits.up:
+            raise CommitsDown
         offer = await self._offers.take(request.ping_id, seller.id, key)
         if isinstance(offer, Reason):
             return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
@@ -167,14 +168,7 @@ class Posts:
         self, reason: Reason, ping_id: str, seller: Seller, key: str, fingerprint: str
     ) -> Refusal | Replayed:
         """No offer to take: a retry of a post that ended is still told its end."""
-        known = await self._replayed(seller, key, fingerprint)
-        if known is not None:
-            return known
-        return Refusal(
-            status=503 if reason is Reason.OFFERS_UNAVAILABLE else 409,
-            title=reason.label,
-            detail=reason.sentence,
-        )
+        return await self._replayed(seller, key, fingerprint) or _not_to_be_had(reason)
 
     async def _checked(
         self, request: PostRequest, offer: Offer, seller: Seller
@@ -314,6 +308,8 @@ class Posts:
         fingerprint: str,
         began: float,
     ) -> Outcome:
+        if not self._commits.up:
+            raise CommitsDown
         book = self._standing.book
         vertical = book.vertical_by_key.get(request.vertical)
         source = book.sources.get((seller.id, request.source))
@@ -453,7 +449,7 @@ class Posts:
         known = await self._replayed(seller, key, fingerprint)
         if known is not None or deal.direct:
             return known or _pending(deal.lead.lead_id, deal.vertical.terms.currency)
-        return Refusal(status=409, title=TAKEN.label, detail=TAKEN.sentence)
+        return _not_to_be_had(Reason.OFFER_TAKEN)
 
     async def _replayed(
         self, seller: Seller, key: str, fingerprint: str
@@ -477,6 +473,12 @@ class Posts:
             if source.id == source_id:
                 return source
         raise LookupError(f"seller {seller.key} has no source {source_id}")
+
+
+def _not_to_be_had(reason: Reason) -> Refusal:
+    """There is no offer to take up, and why."""
+    status = 503 if reason is Reason.OFFERS_UNAVAILABLE else 409
+    return Refusal(status=status, title=reason.label, detail=reason.sentence)
 
 
 def _pending(lead_id: str, currency: str, reason: Reason = Reason.POST_RUNNING) -> Replayed:

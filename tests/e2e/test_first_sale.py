@@ -1,6 +1,7 @@
 """A seller, buyers and an operator at work: from the first ping to the proof."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -47,6 +48,40 @@ def test_a_post_sent_again_hears_the_same_bytes_and_sends_nothing(
     assert [reply.headers["idempotent-replayed"] for reply in again] == ["true"] * 3
     assert {reply.body for reply in again} == {first.body}
     assert len(buyers.events("acme", "post", body["ping_id"])) == 1
+
+
+@pytest.mark.parametrize("keys", [["one key"] * 6, [f"key {number}" for number in range(6)]])
+def test_an_offer_posted_six_times_at_once_is_sold_once(
+    alpha: SellerClient, buyers: Buyers, keys: list[str]
+) -> None:
+    body = post_body(alpha.ping("ladder"))
+    with ThreadPoolExecutor(6) as pool:
+        replies = list(
+            pool.map(
+                lambda key: alpha.call("POST", "/v1/post", body, idempotency=f"once {key}"), keys
+            )
+        )
+    assert len(buyers.events("acme", "post", body["ping_id"])) == 1
+    assert alpha.final(body["ping_id"])["status"] == "sold"
+    if len(set(keys)) == 1:
+        assert {reply.json["status"] for reply in replies} <= {"sold", "pending"}
+    else:
+        assert sorted(reply.status for reply in replies) == [200, *[409] * 5]
+
+
+def test_a_direct_lead_sent_six_times_at_once_is_sold_once(
+    alpha: SellerClient, buyers: Buyers
+) -> None:
+    body = direct_body("ladder")
+    with ThreadPoolExecutor(6) as pool:
+        sent = [
+            pool.submit(alpha.call, "POST", "/v1/leads", body, idempotency="at once")
+            for _ in range(6)
+        ]
+        replies = [one.result() for one in sent]
+    [lead_id] = {reply.json["lead_id"] for reply in replies}
+    assert alpha.final(lead_id)["status"] == "sold"
+    assert len(buyers.events("acme", "post", lead_id)) == 1
 
 
 def test_a_direct_lead_sent_again_hears_the_same_bytes(alpha: SellerClient, buyers: Buyers) -> None:
@@ -140,6 +175,15 @@ def test_min_payout_lets_it_fall_so_far_and_no_further(alpha: SellerClient, buye
     assert (sold["status"], sold["payout"]) == ("sold", "18.00")
     assert (unsold["status"], unsold["reason"]["name"]) == ("unsold", "promise_unmet")
     assert buyers.events("cedar", "post", offer["ping_id"]) == []
+
+
+def test_the_house_gives_up_its_fee_before_it_breaks_a_promise(
+    alpha: SellerClient, buyers: Buyers
+) -> None:
+    with buyers.behaving("acme", **REJECTING):
+        sold = alpha.post(alpha.ping("ladder"), min_payout="19.00")
+    # beacon's 20.00 less ten percent would be 18.00
+    assert (sold["status"], sold["payout"]) == ("sold", "19.00")
 
 
 def test_a_direct_lead_falls_to_its_floor(alpha: SellerClient, buyers: Buyers) -> None:
@@ -333,6 +377,29 @@ def test_a_cap_for_each_state_is_full_for_that_state_alone(alpha: SellerClient) 
     assert alpha.direct("by_state")["status"] == "unsold"
     nevada = {"zip": "89101"}
     assert alpha.direct("by_state", person(**nevada))["status"] == "sold"
+
+
+def test_room_held_with_an_offer_stays_with_it_through_a_doubt_and_a_retry(
+    house: House, alpha: SellerClient, buyers: Buyers
+) -> None:
+    offers = [alpha.ping("held") for _ in range(2)]
+    assert [offer["payout"] for offer in offers] == ["27.00", "18.00"]
+    body = post_body(offers[0])
+    with buyers.behaving("ember", post={"accept_then_reset": 1.0}):
+        told = [alpha.call("POST", "/v1/post", body).json["status"] for _ in range(2)]
+    assert told == ["pending", "pending"]
+    print(house.run("caps", "show", "--buyer", "ember"), house.run("doubt", "list"))
+    assert _held(house) == (0, 1)
+    assert alpha.ping("held")["payout"] == "18.00"
+    house.run("doubt", "resolve", "sold", offers[0]["ping_id"], "--why", "they said so", "--yes")
+    assert alpha.final(offers[0]["ping_id"])["status"] == "sold"
+    assert _held(house) == (1, 0)
+
+
+def _held(house: House) -> tuple[int, int]:
+    rows = json.loads(house.run("caps", "show", "--buyer", "ember", "--json"))
+    [row] = [row for row in rows if row["contract"] == "ember-held"]
+    return row["used"], row["held"]
 
 
 # --- operators ------------------------------------------------------------------------------------
