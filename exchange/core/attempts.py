@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from exchange.core.custody import Chain
+from exchange.core.custody import Chain, ended_event, released_body
 from exchange.core.ledger import sale_transfers
 from exchange.core.model import Fact
 from exchange.core.reasons import Delivery
@@ -117,13 +117,13 @@ def intent(
     chain = chain.append(
         "released",
         at,
-        {
-            "attempt_id": attempt.attempt_id,
-            "buyer_id": attempt.buyer_id,
-            "contract_id": attempt.contract_id,
-            "contract_version": attempt.contract_version,
-            "price_micros": attempt.price_micros,
-        },
+        released_body(
+            attempt_id=attempt.attempt_id,
+            buyer_id=attempt.buyer_id,
+            contract_id=attempt.contract_id,
+            contract_version=attempt.contract_version,
+            price_micros=attempt.price_micros,
+        ),
     )
     event = AttemptEventRow(
         attempt_id=attempt.attempt_id,
@@ -253,16 +253,14 @@ def _lead_event(
 
 def _ended_event(chain: Chain, last: Ended) -> Chain:
     """The custody event of an attempt's end; `resolved` when it had been in doubt."""
-    kind = {"sold": "accepted"}.get(last.new, last.new)
-    body: dict[str, Any] = {
-        "attempt_id": last.attempt.attempt_id,
-        "buyer_id": last.attempt.buyer_id,
-    }
-    if last.old == "unknown":
-        body |= {"came_to": kind, "by": last.resolved_by or "post"}
-        kind = "resolved"
-    if last.buyer_ref is not None:
-        body["buyer_ref"] = last.buyer_ref
+    kind, body = ended_event(
+        attempt_id=last.attempt.attempt_id,
+        buyer_id=last.attempt.buyer_id,
+        state=last.new,
+        was_in_doubt=last.old == "unknown",
+        by=last.resolved_by,
+        buyer_ref=last.buyer_ref,
+    )
     return chain.append(kind, last.at, body)
 
 
