@@ -8,6 +8,8 @@ arrival.
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
+from msgspec.structs import replace
+
 from exchange.core.model import Bid, Candidate, Contract, Fact, Seller
 from exchange.core.money import split
 
@@ -23,6 +25,17 @@ class Ranking(Fact, frozen=True, kw_only=True):
     def payout_micros(self) -> int | None:
         """The best payout, `None` when nobody's bid counts."""
         return self.candidates[0].payout_micros if self.candidates else None
+
+
+def at_promise(candidate: Candidate, promised_micros: int) -> Candidate | None:
+    """The candidate as it may buy under a promise: the house gives up its fee before the seller
+    gets less than `promised_micros`. `None` when even the whole price cannot pay that."""
+    if candidate.payout_micros >= promised_micros:
+        return candidate
+    if candidate.price_micros < promised_micros:
+        return None
+    fee = candidate.price_micros - promised_micros
+    return replace(candidate, payout_micros=promised_micros, fee_micros=fee)
 
 
 def tie_break(ping_id: str, contract_id: int) -> bytes:

@@ -140,7 +140,7 @@ def losses_of(material: Material) -> dict[int, Loss]:
             written[one.contract_id] = Loss.SELLER_DECLINED
         elif lead.state == "sold":
             written[one.contract_id] = Loss.OUTBID
-        elif one.payout_micros < lead.min_payout_micros:
+        elif one.price_micros < lead.min_payout_micros:
             written[one.contract_id] = Loss.BELOW_PROMISE
     return written
 

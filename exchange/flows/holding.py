@@ -5,6 +5,8 @@ Only the best candidate's room is held: the promise rests on it alone. The attem
 here, so the reserve of the post finds the hold by its token; a hold nobody takes up expires.
 """
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from exchange.core.auction import Ranking
@@ -25,15 +27,21 @@ class Holding:
         """The ranking, with room held for its best candidate where its contract asks for that. A
         candidate without room is left out, and the next is the best."""
         candidates = ranking.candidates
-        while candidates and self._asks(candidates[0]) and not ping.test:
+        while self._is_held(ping, candidates):
             best = await self._reserved(ping, candidates[0])
             if best is not None:
                 return replace(ranking, candidates=(best, *candidates[1:]))
             candidates = candidates[1:]
         return replace(ranking, candidates=candidates)
 
-    def _asks(self, candidate: Candidate) -> bool:
-        contract = self._standing.book.contracts[candidate.contract_id]
+    def is_asked(self, ping: Ping, ranking: Ranking) -> bool:
+        """Whether the best candidate's contract asks for room with the offer. A test holds none."""
+        return self._is_held(ping, ranking.candidates)
+
+    def _is_held(self, ping: Ping, candidates: Sequence[Candidate]) -> bool:
+        if ping.test or not candidates:
+            return False
+        contract = self._standing.book.contracts[candidates[0].contract_id]
         return contract.terms.hold == "offer" and bool(contract.caps)
 
     async def _reserved(self, ping: Ping, candidate: Candidate) -> Candidate | None:

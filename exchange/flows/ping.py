@@ -4,6 +4,7 @@ Postgres is not touched, Valkey once (the offer). Everything the exchange decide
 `PingRecord` that the flow ends in; the reply, metrics, the log, the journal and `explain` read it.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
@@ -76,8 +77,11 @@ class PingLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Auctioned(msgspec.Struct, frozen=True, kw_only=True):
-    """An auction that has ended."""
+    """An auction that has ended. `book_version` and `mask_id` are what it was invited by; the
+    market may have changed while buyers were waited for."""
 
+    book_version: int
+    mask_id: int
     invited: Invited
     answers: tuple[ContractAnswer, ...]
     ranking: Ranking
@@ -115,6 +119,7 @@ class Pings:
             return ping
         auctioned = await self.auction(ping, seller, began=began)
         deadline = began + ping.tmax_ms / 1000
+        auctioned = await self._with_room(ping, auctioned, deadline=deadline)
         expires_at_ms = await self._promised(ping, auctioned, deadline=deadline)
         record = self._record(ping, auctioned, expires_at_ms, began=began)
         self._journal.put(record)
@@ -180,7 +185,7 @@ class Pings:
         """Invite, ask every invited contract at once, and rank what came back."""
         standing = self._standing
         book = standing.book
-        index = book.indexes[ping.vertical_id]
+        index, mask_id = book.indexes[ping.vertical_id], standing.mask_id(ping.vertical_id)
         invited = invite(
             ping,
             index,
@@ -204,6 +209,8 @@ class Pings:
             kept=self._limits.ranking_kept,
         )
         return Auctioned(
+            book_version=book.version,
+            mask_id=mask_id,
             invited=invited,
             answers=asking.answers(ranking.below_floor),
             ranking=ranking,
@@ -244,6 +251,18 @@ class Pings:
 
     # --- 5: promise -------------------------------------------------------------------------------
 
+    async def _with_room(self, ping: Ping, auctioned: Auctioned, *, deadline: float) -> Auctioned:
+        """Room held for the best candidate, where its contract asks for that. What is not held by
+        the deadline is not promised; should it be held after all, it expires by itself."""
+        if not self._holding.is_asked(ping, auctioned.ranking):
+            return auctioned
+        try:
+            async with asyncio.timeout_at(deadline):
+                ranking = await self._holding.held(ping, auctioned.ranking)
+        except TimeoutError:
+            ranking = replace(auctioned.ranking, candidates=())
+        return replace(auctioned, ranking=ranking)
+
     async def _promised(self, ping: Ping, auctioned: Auctioned, *, deadline: float) -> int | None:
         """Keep the offer in Valkey; its expiry (Unix ms), or `None` when there is nothing to
         promise, or nowhere to keep it by the deadline."""
@@ -273,8 +292,8 @@ class Pings:
             received_at_ms=int(ping.received_at.timestamp() * 1000),
             fields=json_form(ping.fields),
             candidates=auctioned.ranking.candidates,
-            book_version=book.version,
-            mask_id=self._standing.mask_id(ping.vertical_id),
+            book_version=auctioned.book_version,
+            mask_id=auctioned.mask_id,
             floor_micros=ping.floor_micros,
             sub_id=ping.sub_id,
             external_id=ping.external_id,
@@ -302,8 +321,8 @@ class Pings:
             expires_at_ms=expires_at_ms,
             eligible=invited.eligible,
             reason_counts={int(code): mask.bit_count() for code, mask in invited.masks.items()},
-            book_version=self._standing.book.version,
-            mask_id=self._standing.mask_id(ping.vertical_id),
+            book_version=auctioned.book_version,
+            mask_id=auctioned.mask_id,
             took_ms=took_ms,
             waited_ms=auctioned.waited_ms,
             added_ms=took_ms - auctioned.waited_ms,

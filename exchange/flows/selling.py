@@ -22,6 +22,7 @@ import msgspec
 
 from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening
+from exchange.core.auction import at_promise
 from exchange.core.book import Book
 from exchange.core.caps import Window, resets_at, windows
 from exchange.core.consent import is_named
@@ -85,7 +86,10 @@ class Sales:
         or none is left. Raises `CommitsDown` only while nothing has been released to anyone."""
         run = Run(deal)
         for candidate in deal.candidates:
-            await self._turn(run, candidate)
+            if (payable := at_promise(candidate, deal.promised_micros)) is None:
+                run.step(candidate, Loss.BELOW_PROMISE)
+            else:
+                await self._turn(run, payable)
             if run.is_over:
                 break
         if not run.is_over:
@@ -125,8 +129,6 @@ class Sales:
         buyer = book.buyers.get(candidate.buyer_id)
         if contract is None or buyer is None or not is_trading(book, contract, buyer):
             return Loss.EXPIRED
-        if candidate.payout_micros < deal.promised_micros:
-            return Loss.BELOW_PROMISE
         if candidate.expires_at_ms is not None and candidate.expires_at_ms <= self._clock.now_ms():
             return Loss.BID_EXPIRED
         if run.releases >= self._limits.releases_max:
@@ -242,14 +244,14 @@ class Sales:
         attempt: AttemptRow,
         held: tuple[Window, ...],
     ) -> bool:
-        """Make the attempt durable; false when it may not be made (and its hold is given back)."""
+        """Make the attempt durable; false when it may not be made."""
         unit, selling = attempts.intent(
             run.selling, attempt, at=attempt.created_at, opening=run.opening, before=run.before
         )
         try:
             answer = await self._commit(run, unit)
         except CommitsDown:
-            await self._tell_caps(attempt, "voided")
+            await self._not_made(candidate, attempt)
             if not run.releases:
                 raise
             # What the buyers before said is not durable yet: reconcile will ask them.
@@ -259,13 +261,20 @@ class Sales:
             run.selling, run.opening, run.before = selling, None, None
             run.releases += 1
             return True
-        await self._tell_caps(attempt, "voided")
+        await self._not_made(candidate, attempt)
         if answer.kind == "cap":
             run.step(candidate, Loss.CAP_LOST, attempt_id=attempt.attempt_id)
             self._note_full(run.deal, contract, answer.win or "", held)
         else:
             run.is_taken = True
         return False
+
+    async def _not_made(self, candidate: Candidate, attempt: AttemptRow) -> None:
+        """Give back the hold of an attempt that was not made. One that came with the offer stays: a
+        retry of this post, or the post that has the lead already, goes by the same token. Left
+        alone it expires."""
+        if candidate.attempt_id is None:
+            await self._tell_caps(attempt, "voided")
 
     async def _commit(self, run: Run, unit: Any) -> CommitAnswer:
         began = self._clock.loop_time()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.core.auction import is_decided, offer_expires_at_ms, rank
-from exchange.core.model import Bid, Contract, ContractTerms, Margin, Seller, SellerTerms
+from exchange.core.auction import at_promise, is_decided, offer_expires_at_ms, rank
+from exchange.core.model import Bid, Candidate, Contract, ContractTerms, Margin, Seller, SellerTerms
 
 PING = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -135,3 +135,23 @@ def test_a_promise_ends_with_the_bid_it_rests_on() -> None:
     )
     assert offer_expires_at_ms(ranking, now_ms=1_000, ttl_ms=120_000) == 1_500
     assert offer_expires_at_ms(ranking, now_ms=1_000, ttl_ms=200) == 1_200
+
+
+@pytest.mark.parametrize(
+    ("promised", "payout_and_fee"),
+    [
+        (17, (18, 2)),  # it pays more than was promised: nothing changes
+        (18, (18, 2)),
+        (19, (19, 1)),  # the house gives up a part of its fee
+        (20, (20, 0)),  # and all of it
+        (21, None),  # the price cannot pay it
+    ],
+)
+def test_the_fee_shrinks_before_the_promise_is_broken(
+    promised: int, payout_and_fee: tuple[int, int] | None
+) -> None:
+    candidate = Candidate(
+        contract_id=1, buyer_id=2, rank=3, price_micros=20, payout_micros=18, fee_micros=2
+    )
+    payable = at_promise(candidate, promised)
+    assert payout_and_fee == (payable and (payable.payout_micros, payable.fee_micros))

@@ -27,6 +27,7 @@ VERTICALS = {
     "crowd": TCPA,
     "fixed": TCPA,
     "capped": TCPA,
+    "held": TCPA,
     "by_state": TCPA,
     "once": TCPA | {"duplicate": {"fields": ["phone"], "window_days": 30}},
     "named": TCPA | {"consent": "named"},
@@ -59,6 +60,13 @@ CONTRACTS: dict[str, dict[str, Any]] = {
     "delta-fixed": {"vertical": "fixed", "price": "18.00"},
     "ember-capped": {"vertical": "capped", "caps": [{"leads": 2, "per": "total"}]},
     "falcon-capped": {"vertical": "capped"},
+    "ember-held": {
+        "vertical": "held",
+        "caps": [{"leads": 1, "per": "total"}],
+        "hold": "offer",
+        "in_doubt": {"policy": ["hold_as_sold"], "hold_s": 600},
+    },
+    "falcon-held": {"vertical": "held"},
     "ember-by-state": {
         "vertical": "by_state",
         "caps": [{"leads": 1, "per": "total", "each": "state"}],

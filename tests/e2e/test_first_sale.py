@@ -388,7 +388,6 @@ def test_room_held_with_an_offer_stays_with_it_through_a_doubt_and_a_retry(
     with buyers.behaving("ember", post={"accept_then_reset": 1.0}):
         told = [alpha.call("POST", "/v1/post", body).json["status"] for _ in range(2)]
     assert told == ["pending", "pending"]
-    print(house.run("caps", "show", "--buyer", "ember"), house.run("doubt", "list"))
     assert _held(house) == (0, 1)
     assert alpha.ping("held")["payout"] == "18.00"
     house.run("doubt", "resolve", "sold", offers[0]["ping_id"], "--why", "they said so", "--yes")
