@@ -5,8 +5,9 @@ a hash of ping and contract: fair over many pings, the same for a replay, and ne
 arrival.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -68,9 +69,10 @@ def rank(
         if payout < floor_micros or payout <= 0:
             below.append(contract.id)
             continue
-        key = (-payout, contract.terms.priority, tie_break(ping_id, contract.id), contract.id)
-        rows.append((key, contract, bid, payout, fee))
+        rows.append(((-payout, contract.terms.priority), contract, bid, payout, fee))
     rows.sort(key=lambda row: row[0])
+    if any(one[0] == other[0] for one, other in pairwise(rows)):  # a hash each, only among equals
+        rows.sort(key=lambda row: (row[0], tie_break(ping_id, row[1].id), row[1].id))
     return Ranking(
         candidates=tuple(
             Candidate(
@@ -95,15 +97,10 @@ def price_most(contract: Contract) -> int | None:
     return contract.price_micros if contract.price_micros is not None else contract.bid_max_micros
 
 
-def leader_price(bids: Sequence[tuple[Contract, Bid]]) -> int:
-    """The best price so far in micros; 0 when there is none. One seller has one margin, so the best
-    price is the best payout."""
-    return max((bid.price_micros for _, bid in bids), default=0)
-
-
 def is_decided(leader_micros: int, outstanding: Iterable[Contract]) -> bool:
     """Whether no outstanding contract can win any more: each states a most it ever bids, below the
-    leader. (Equal is not below: a tie could still go to it.)"""
+    best price so far. (Equal is not below: a tie could still go to it. One seller has one margin,
+    so the best price is the best payout.)"""
     for contract in outstanding:
         most = price_most(contract)
         if most is None or most >= leader_micros:

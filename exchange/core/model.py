@@ -372,7 +372,7 @@ class Lead(Fact, frozen=True, kw_only=True):
 # --- an auction -----------------------------------------------------------------------------------
 
 
-class Bid(Fact, frozen=True, kw_only=True):
+class Bid(Fact, frozen=True, kw_only=True, gc=False):
     """A good answer of one contract. `price_micros` is what the buyer pays; `expires_at_ms` is Unix
     time in ms, `None` when the buyer named no limit."""
 
@@ -383,7 +383,7 @@ class Bid(Fact, frozen=True, kw_only=True):
     expires_at_ms: int | None = None
 
 
-class Candidate(Fact, frozen=True, kw_only=True):
+class Candidate(Fact, frozen=True, kw_only=True, gc=False):
     """A bid after ranking: `payout + fee = price`, 1 is the best rank."""
 
     contract_id: int
@@ -425,7 +425,7 @@ class Offer(Fact, frozen=True, kw_only=True):
     invited: tuple[int, ...] = ()  # contract ids that saw the ping's fields
 
 
-class ContractAnswer(Fact, frozen=True, kw_only=True):
+class ContractAnswer(Fact, frozen=True, kw_only=True, gc=False):
     """How one invited contract ended: exactly one per invitation. `waited_ms` is from the write of
     the request to the answer (or to the end of the auction), in ms."""
 

@@ -23,6 +23,7 @@ PRICE_TEXT_MAX = 32
 
 _EXACTLY = Context(prec=64, traps=[Inexact, InvalidOperation])
 """Arithmetic that refuses to round: the default context would round at 28 digits, in silence."""
+_times, _whole, _MICROS = _EXACTLY.multiply, _EXACTLY.to_integral_exact, Decimal(MICROS)
 
 
 class BadMoney(ValueError):
@@ -39,7 +40,7 @@ def micros_of(value: Decimal | int | str, *, most_micros: int = PRICE_MICROS_MAX
     if not value.is_finite() or value.adjusted() > 12:
         raise BadMoney("a price must be a finite number")
     try:
-        micros = int(_EXACTLY.quantize(_EXACTLY.scaleb(value, 6), Decimal(1)))
+        micros = int(_whole(_times(value, _MICROS)))
     except (Inexact, InvalidOperation):
         raise BadMoney("a price has at most six decimals") from None
     if not 0 <= micros <= most_micros:

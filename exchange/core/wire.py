@@ -20,7 +20,7 @@ class HttpCall(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
+class HttpReply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer: at most `reply_bytes_max` of body, never a followed redirect."""
 
     status: int

@@ -30,8 +30,6 @@ from exchange.core.money import BadMoney, micros_of, text_of
 from exchange.core.reasons import Delivery, NonBid
 from exchange.core.wire import Answer, HttpReply, NoReply
 
-PRICE_DIGITS_MAX: Final = 28
-"""The digits that `Decimal` arithmetic keeps by default: more would be rounded, not read."""
 REF_LENGTH_MAX: Final = 128
 """A longer reference is not kept: it would be carried in every record and statement."""
 REASON_LENGTH_MAX: Final = 64
@@ -182,7 +180,7 @@ def _price_micros(contract: Contract, bid: object) -> int | None:
     """The exact price, or `None` when it is not one. `true` accepts a fixed price, nothing else."""
     if bid is True:
         return contract.price_micros
-    if not isinstance(bid, Decimal) or len(bid.as_tuple().digits) > PRICE_DIGITS_MAX:
+    if not isinstance(bid, Decimal):
         return None
     try:
         return micros_of(bid)

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from exchange.core.auction import (
     Ranking,
     is_decided,
-    leader_price,
     offer_expires_at_ms,
     rank,
 )
@@ -338,6 +337,7 @@ class Asking:
     __slots__ = (
         "_answers",
         "_close_early",
+        "_leader_micros",
         "_now_ms",
         "_outstanding",
         "bids",
@@ -350,29 +350,42 @@ class Asking:
         self.seats = seats
         self.bids: list[tuple[Contract, Bid]] = []
         self.waited_ms = 0.0
+        self._leader_micros = 0
         self._answers: list[ContractAnswer | None] = [None] * len(seats)
         self._outstanding = {place: seat.contract for place, seat in enumerate(seats)}
 
     def on_answer(self, place: int, answer: Answer, waited_ms: float) -> bool:
         """Read one buyer's answer; true when the auction is decided."""
         contract = self._outstanding.pop(place)
-        self.waited_ms = max(self.waited_ms, waited_ms)
+        if waited_ms > self.waited_ms:
+            self.waited_ms = waited_ms
         said = read_answer(self.seats[place], answer, self._now_ms)
-        bid = said if isinstance(said, Bid) else None
+        if isinstance(said, Bid):
+            self._bid(place, contract, said, waited_ms)
+        else:
+            self._answers[place] = ContractAnswer(
+                contract_id=contract.id,
+                buyer_id=contract.buyer_id,
+                non_bid=int(said),
+                waited_ms=waited_ms,
+            )
+        if not (self._close_early and self._outstanding and self.bids):
+            return False
+        return is_decided(self._leader_micros, self._outstanding.values())
+
+    def _bid(self, place: int, contract: Contract, bid: Bid, waited_ms: float) -> None:
+        self.bids.append((contract, bid))
+        if bid.price_micros > self._leader_micros:
+            self._leader_micros = bid.price_micros
         self._answers[place] = ContractAnswer(
             contract_id=contract.id,
             buyer_id=contract.buyer_id,
-            non_bid=int(said) if isinstance(said, NonBid) else None,
-            price_micros=bid.price_micros if bid else None,
-            buyer_ref=bid.buyer_ref if bid else None,
+            non_bid=None,
+            price_micros=bid.price_micros,
+            buyer_ref=bid.buyer_ref,
             waited_ms=waited_ms,
-            expires_at_ms=bid.expires_at_ms if bid else None,
+            expires_at_ms=bid.expires_at_ms,
         )
-        if bid is not None:
-            self.bids.append((contract, bid))
-        if not (self._close_early and self._outstanding and self.bids):
-            return False
-        return is_decided(leader_price(self.bids), self._outstanding.values())
 
     def answers(self, below_floor: Sequence[int]) -> tuple[ContractAnswer, ...]:
         """All answers in order of invitation; good bids under the floor are told so."""
