@@ -202,10 +202,12 @@ class Reconcile:
 
     async def _retell(self) -> None:
         """Tells Valkey again what dead processes may not have told it, once per boot: a sale whose
-        hold would expire uncounted, a refusal that would hold its room."""
+        hold would expire uncounted, a refusal that would hold its room. A boot that was only taken
+        for dead, and beats again, may die once more."""
         dead = await self._doubts.lately_dead(
             dead_after_s=self._pace.dead_after_s, within_s=self._pace.untold_within_s
         )
+        self._retold &= set(dead)
         news = [boot_id for boot_id in dead if boot_id not in self._retold]
         untold = await self._doubts.untold(news, before_death_s=self._pace.untold_before_death_s)
         told = [

@@ -68,10 +68,19 @@ RETURNING true
 
 -- name: untold
 -- Attempts with caps that dead processes ended, or began, in their last moments: Valkey may not have
--- been told.
+-- been told. Doubts too that changed in those moments, whoever began them: reconcile, or a worker
+-- that took a buyer's callback, may have ended them and died.
 SELECT a.attempt_id::text, a.buyer_id, a.state, a.windows
 FROM boot b
 JOIN attempt a ON a.boot_id = b.boot_id AND a.updated_at > b.beat_at - make_interval(secs => $2)
+WHERE b.boot_id = ANY($1::text[]) AND a.windows <> '[]' AND a.state <> 'posting'
+UNION
+SELECT a.attempt_id::text, a.buyer_id, a.state, a.windows
+FROM boot b
+JOIN attempt_event e ON e.state = 'unknown' AND e.at > now() - interval '8 days'
+JOIN attempt a
+    ON a.lead_id = e.lead_id AND a.day = e.day AND a.attempt_id = e.attempt_id
+       AND a.updated_at > b.beat_at - make_interval(secs => $2)
 WHERE b.boot_id = ANY($1::text[]) AND a.windows <> '[]' AND a.state <> 'posting'
 
 -- name: lately_dead

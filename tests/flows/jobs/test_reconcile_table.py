@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from exchange.core.doubt import Finding
+from exchange.effects.caps import Caps
+from exchange.flows.doubt import Endings
+
 pytestmark = pytest.mark.real
 
 INQUIRE = ("inquire", "write_off")
@@ -199,3 +203,43 @@ async def test_a_dead_workers_sale_is_told_to_valkey_again(stage: Any) -> None:
     await stage.turn()
     end = await stage.now(began)
     assert {key: end[key] for key in COUNTED} == COUNTED
+
+
+async def test_a_worker_taken_for_dead_that_dies_later_is_told_of_again(stage: Any) -> None:
+    boot = await stage.boot(stage.clock.new_id(), is_dead=True)
+    await stage.turn()
+    await stage.boots.register(boot, "serve")  # it beats again, and sells
+    began = await stage.begin(boot)
+    await stage.sold_untold(began)
+    await stage.turn()
+    assert (await stage.now(began))["held"] == [1, 25_000_000]
+    await stage.boots.leave(boot)
+    await stage.turn()
+    end = await stage.now(began)
+    assert {key: end[key] for key in COUNTED} == COUNTED
+
+
+async def test_a_doubt_that_a_dead_process_ended_is_told_whoever_began_it(stage: Any) -> None:
+    jobs = await stage.boot(stage.clock.new_id(), is_dead=False)
+    began = await stage.begin(await stage.boot(stage.clock.new_id(), is_dead=False))
+    await stage.doubt(began)
+    [case] = await stage.doubts.cases([began.attempt.attempt_id])
+    unheard = Endings(
+        commits=stage.commits, caps=Deaf(), clock=stage.clock, book=lambda: stage.desk.book
+    )
+    assert await unheard.end(case, Finding(outcome="sold", by="inquiry"))
+    assert (await stage.now(began))["held"] == [1, 25_000_000]
+    await stage.boots.leave(jobs)
+    await stage.turn()
+    end = await stage.now(began)
+    assert {key: end[key] for key in COUNTED} == COUNTED
+
+
+class Deaf(Caps):
+    """Caps of a process that dies before it can tell them anything."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def commit(self, buyer_id: int, token: str, windows: Any) -> bool:
+        return False
