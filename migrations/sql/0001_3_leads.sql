@@ -5,6 +5,8 @@
 -- Columns are those of the row structs of exchange/core/records.py. No foreign keys here: each would
 -- write its parent row once more per commit; the whole group is written by one writer, in one
 -- transaction, and the fences below are unique indexes, CHECKs and compare-and-set.
+-- The day in a CHECK is written out where lead_day(id) would do: a CHECK is set up anew by every
+-- statement, and a function in it is looked up and unfolded each time.
 -- Money is bigint micros; a hash is 32 bytes, so hex text that lost its \x is refused.
 
 -- One row per ping. bids is the compact JSON text {"answers": [...], "ranking": [...]} as bytes:
@@ -41,7 +43,9 @@ CREATE TABLE ping (
     late_ms       double precision NOT NULL,
     worker        text NOT NULL,
     PRIMARY KEY (ping_id, day),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(ping_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(ping_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 
 CREATE TABLE lead (
@@ -73,7 +77,9 @@ CREATE TABLE lead (
     received_at            timestamptz NOT NULL,
     updated_at             timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (lead_id, day),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 CREATE INDEX lead_open ON lead (boot_id) WHERE state IN ('received', 'selling', 'in_doubt');
 CREATE INDEX lead_external ON lead (seller_id, external_id) WHERE external_id IS NOT NULL;
@@ -87,7 +93,9 @@ CREATE TABLE lead_private (
     sealed      bytea,
     erased_at   timestamptz,
     PRIMARY KEY (lead_id, day),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE),
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    ),
     CONSTRAINT erased_means_gone CHECK (
         CASE WHEN erased_at IS NULL THEN wrapped_dek IS NOT NULL AND sealed IS NOT NULL
              ELSE wrapped_dek IS NULL AND sealed IS NULL END
@@ -103,7 +111,9 @@ CREATE TABLE person_key (
     pepper_epoch integer NOT NULL,
     hmac         bytea NOT NULL CHECK (octet_length(hmac) BETWEEN 16 AND 32),
     PRIMARY KEY (lead_id, day, kind, pepper_epoch, hmac),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 CREATE INDEX person_key_found ON person_key (hmac, kind, vertical_id);
 
@@ -143,7 +153,9 @@ CREATE TABLE attempt (
     created_at       timestamptz NOT NULL,
     updated_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (lead_id, day, attempt_id),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE),
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    ),
     CONSTRAINT price_is_payout_and_fee CHECK (price_micros = payout_micros + fee_micros),
     CONSTRAINT credited_within_price CHECK (credited_micros BETWEEN 0 AND price_micros)
 ) PARTITION BY RANGE (day);
@@ -166,7 +178,9 @@ CREATE TABLE sale_slot (
     slot       smallint NOT NULL CHECK (slot > 0),
     attempt_id uuid,
     PRIMARY KEY (lead_id, day, slot),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 
 -- The fact behind a state. (attempt_id, state) also marks its commit: a lost connection asks for it.
@@ -178,7 +192,9 @@ CREATE TABLE attempt_event (
     at         timestamptz NOT NULL,
     detail     jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (lead_id, day, attempt_id, state),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 CREATE INDEX attempt_event_doubts ON attempt_event (at) WHERE state = 'unknown';
 
@@ -195,7 +211,9 @@ CREATE TABLE custody_event (
     at      timestamptz NOT NULL,
     xact    xid8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (lead_id, day, seq),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 CREATE INDEX custody_event_in_order ON custody_event (xact, lead_id, seq);
 
@@ -209,7 +227,9 @@ CREATE TABLE custody_leaf (
     epoch      bigint NOT NULL,
     at         timestamptz NOT NULL DEFAULT now(),
     UNIQUE (lead_id, day, seq),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 );
 
 CREATE TABLE outbox (
@@ -227,7 +247,9 @@ CREATE TABLE outbox (
     sent_at     timestamptz,
     last_result text,
     PRIMARY KEY (lead_id, day, outbox_id),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 ) PARTITION BY RANGE (day);
 CREATE INDEX outbox_due ON outbox (next_try_at) WHERE state = 'pending';
 
@@ -248,7 +270,9 @@ CREATE TABLE transfer (
     part           smallint NOT NULL DEFAULT 0,
     at             timestamptz NOT NULL,
     PRIMARY KEY (lead_id, day, transfer_id),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE),
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    ),
     CONSTRAINT two_accounts CHECK (debit_account <> credit_account)
 ) PARTITION BY RANGE (day);
 CREATE UNIQUE INDEX transfer_reversed_once ON transfer (lead_id, day, reverses, part)
@@ -277,7 +301,9 @@ CREATE TABLE return_case (
     decided_by    text,
     booked_on     date,
     PRIMARY KEY (lead_id, day, return_id),
-    CONSTRAINT day_of_the_id CHECK ((day = lead_day(lead_id)) IS TRUE)
+    CONSTRAINT day_of_the_id CHECK (
+        (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
+    )
 );
 CREATE UNIQUE INDEX return_case_one_open ON return_case (lead_id, day, attempt_id)
     WHERE state IN ('requested', 'referred', 'appealed', 'granted');

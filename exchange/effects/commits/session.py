@@ -5,17 +5,16 @@ It acts as `exchange_app`, waits for the disk (`synchronous_commit = on`, whatev
 default), and plans its one big statement once (`force_generic_plan`).
 """
 
-import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import Any, Self
 
 import asyncpg
 import msgspec
-from msgspec.structs import replace
 
 from exchange.core.ledger import AccountName, accounts
 from exchange.core.records import CommitAnswer, CommitUnit
+from exchange.effects.commits.document import day_of, encoded, statement, tables_of, words_of
 from exchange.effects.sql import queries
 
 ROLE = "exchange_app"
@@ -30,7 +29,6 @@ Answers = dict[str, CommitAnswer | None]
 and the fence must decide. A unit that is not named is done."""
 
 _JSONB_VERSION = b"\x01"  # the first byte of jsonb's binary form
-_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -44,6 +42,7 @@ class Session:
     def __init__(self, connection: Any, *, pid: int, began: datetime) -> None:
         self._connection = connection
         self._sql = queries("commits")
+        self._statements: dict[frozenset[str], str] = {}
         self._accounts: set[AccountName] = set()
         self.pid, self.began = pid, began
 
@@ -62,7 +61,8 @@ class Session:
             url,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=None,  # the writer's own clock
-            statement_cache_size=32,
+            statement_cache_size=100,  # a statement for each kind of batch
+            max_cacheable_statement_size=0,  # however long
             server_settings={
                 "application_name": application_name,
                 "synchronous_commit": "on",
@@ -116,14 +116,22 @@ class Session:
         return await (self._write_fenced(units) if fenced else self._write(units))
 
     async def _write(self, units: Sequence[CommitUnit]) -> Answers:
+        tables = tables_of(units)
+        sql = self._statement(words_of(units, tables))
         days = [day_of(unit.lead_id) for unit in units]
-        rows = await self._connection.fetch(
-            self._sql["commit"], document(units), min(days), max(days)
-        )
+        rows = await self._connection.fetch(sql, encoded(tables), min(days), max(days))
         return {
             row["lead_id"]: None if row["kind"] == "short" else CommitAnswer(kind=row["kind"])
             for row in rows
         }
+
+    def _statement(self, words: frozenset[str]) -> str:
+        """The commit statement for a batch of this kind; the same text each time, so that it is
+        planned once."""
+        sql = self._statements.get(words)
+        if sql is None:
+            sql = self._statements[words] = statement(self._sql["commit"], words)
+        return sql
 
     async def _write_fenced(self, units: Sequence[CommitUnit]) -> Answers:
         """The fence: lock every window that is asked for, in order; allot; write what has room."""
@@ -207,59 +215,3 @@ def _allotted(unit: CommitUnit, used: dict[tuple[int, str], int]) -> str | None:
     for buyer, win, _, amount in takes:
         used[buyer, win] += amount
     return None
-
-
-# --- the document ---------------------------------------------------------------------------------
-
-
-def day_of(lead_id: str) -> date:
-    """The UTC day that an id (UUIDv7) was made on: it names the partition. Raises `ValueError`."""
-    milliseconds = int(lead_id[:8] + lead_id[9:13], 16)
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).date()
-
-
-def document(units: Sequence[CommitUnit]) -> bytes:
-    """The rows of a batch, table by table, as JSON. NUL characters, which Postgres cannot hold, are
-    left out: a partner's odd reference must not keep a sale from being booked."""
-    data = _ENCODER.encode(
-        {
-            "lead_moves": [
-                {
-                    "lead_id": move.lead_id,
-                    "old": move.old,
-                    "new": move.new,
-                    "custody_seq": move.custody_seq,
-                    "custody_head": move.custody_head,
-                    "boot_id": move.boot_id,
-                    "events": len(unit.custody),
-                }
-                for unit in units
-                if (move := unit.lead_move) is not None
-            ],
-            "attempt_moves": [row for unit in units for row in unit.attempt_moves],
-            "attempts": [row for unit in units for row in unit.attempts],
-            "idem": [unit.idem for unit in units if unit.idem is not None],
-            "idem_done": [
-                {
-                    "lead_id": unit.lead_id,
-                    "seller_id": done.seller_id,
-                    "key": done.key,
-                    "reply": done.reply,
-                }
-                for unit in units
-                if (done := unit.idem_done) is not None
-            ],
-            "leads_made": [
-                replace(unit.lead, custody_head="\\x" + unit.lead.custody_head)
-                for unit in units
-                if unit.lead is not None
-            ],
-            "privates": [unit.private for unit in units if unit.private is not None],
-            "persons": [row for unit in units for row in unit.persons],
-            "events": [row for unit in units for row in unit.events],
-            "custody": [row for unit in units for row in unit.custody],
-            "transfers": [row for unit in units for row in unit.transfers],
-            "outbox": [row for unit in units for row in unit.outbox],
-        }
-    )
-    return _NUL.sub(rb"\1", data) if b"\\u0000" in data else data

@@ -7,37 +7,53 @@
 -- leads, attempts, each sorted) so that two writers never wait for each other in a circle; then
 -- `held_back`, the leads of which nothing is written, and why; then the writing of all others. Where
 -- one write must come before another, it reads the other's result.
-WITH lead_move AS MATERIALIZED (
+--
+-- Postgres sets up every part of a statement each time, used or not, and that is what a commit costs
+-- most. So a batch is sent only the parts it has a use for: what follows `-- for` a word is left out
+-- unless the batch has that word (see `commits/document.py`), up to the next such line or
+-- `-- always`; indented, it is a piece of the part that it stands in. Read without those lines, this
+-- is the whole statement.
+WITH
+-- for lead_moves
+lead_move AS MATERIALIZED (
     SELECT *
     FROM jsonb_to_recordset($1::jsonb->'lead_moves') AS m (
         lead_id uuid, old text, new text, custody_seq integer, custody_head text, boot_id text,
         events integer
     )
 ),
+-- for attempt_moves
 move AS MATERIALIZED (
     SELECT *
-    FROM jsonb_to_recordset($1->'attempt_moves') AS m (
+    FROM jsonb_to_recordset($1::jsonb->'attempt_moves') AS m (
         attempt_id uuid, lead_id uuid, old text, new text, buyer_ref text, buyer_reason text,
         resolved_by text, next_check_at timestamptz
     )
 ),
+-- for attempts
 new_attempt AS MATERIALIZED (
-    SELECT * FROM jsonb_populate_recordset(NULL::attempt, $1->'attempts')
+    SELECT * FROM jsonb_populate_recordset(NULL::attempt, $1::jsonb->'attempts')
 ),
+-- for takes
 take AS MATERIALIZED (
     SELECT a.lead_id, a.attempt_id, a.buyer_id, w->>0 AS win, (w->>1)::bigint AS most,
            (w->>2)::bigint AS amount
     FROM new_attempt a CROSS JOIN jsonb_array_elements(a.windows) AS w
     WHERE a.cap_mode = 'strict'
 ),
+-- for ends
 given_back AS MATERIALIZED (
     SELECT m.lead_id, c.buyer_id, c.win, c.amount
     FROM cap_claim c JOIN move m USING (attempt_id)
     WHERE c.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move WHERE new IN ('voided', 'rejected', 'written_off')))
       AND c.state = 'held'
 ),
+-- for takes
 touched AS MATERIALIZED (
-    SELECT buyer_id, win FROM take UNION SELECT buyer_id, win FROM given_back
+    SELECT buyer_id, win FROM take
+    -- for ends
+    UNION ALL SELECT buyer_id, win FROM given_back
+    -- always
 ),
 window_now AS MATERIALIZED (
     SELECT c.buyer_id, c.win, c.used
@@ -47,36 +63,51 @@ window_now AS MATERIALIZED (
     ORDER BY c.buyer_id, c.win
     FOR NO KEY UPDATE OF c
 ),
+-- for lead_moves
 lead_now AS MATERIALIZED (
     SELECT l.lead_id, l.state, l.custody_seq
     FROM lead l
     WHERE l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
+    -- for takes
       AND (SELECT count(*) FROM window_now) IS NOT NULL
+    -- always
     ORDER BY l.lead_id
     FOR NO KEY UPDATE OF l
 ),
+-- for attempt_moves
 attempt_now AS MATERIALIZED (
     SELECT a.attempt_id, a.state
     FROM attempt a
     WHERE a.lead_id = ANY (ARRAY(SELECT lead_id FROM move)) AND a.day BETWEEN $2 AND $3
       AND a.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move))
+    -- for takes
+      AND (SELECT count(*) FROM window_now) IS NOT NULL
+    -- for lead_moves
       AND (SELECT count(*) FROM lead_now) IS NOT NULL
+    -- always
     ORDER BY a.lead_id, a.attempt_id
     FOR NO KEY UPDATE OF a
 ),
+-- always
 held_back AS MATERIALIZED (
+    SELECT NULL::uuid AS lead_id, NULL AS kind WHERE $2::date > $3::date  -- never: the list begins
+    -- for lead_moves
+    UNION ALL
     SELECT m.lead_id, 'stale' AS kind
     FROM lead_move m LEFT JOIN lead_now l USING (lead_id)
     WHERE l.lead_id IS NULL OR l.state <> ALL (string_to_array(m.old, ','))
        OR l.custody_seq <> m.custody_seq - m.events
+    -- for attempt_moves
     UNION ALL
     SELECT m.lead_id, 'stale'
     FROM move m LEFT JOIN attempt_now a USING (attempt_id)
     WHERE a.attempt_id IS NULL OR a.state <> m.old
+    -- for idem
     UNION ALL
     SELECT n.lead_id, 'conflict'
-    FROM jsonb_to_recordset($1->'idem') AS n (seller_id integer, key text, lead_id uuid)
+    FROM jsonb_to_recordset($1::jsonb->'idem') AS n (seller_id integer, key text, lead_id uuid)
     WHERE (SELECT true FROM idem i WHERE i.seller_id = n.seller_id AND i.key = n.key LIMIT 1)
+    -- for takes
     UNION ALL
     -- A window without room for all who ask: who gets it is decided one by one, by the fence.
     SELECT t.lead_id, 'short'
@@ -86,8 +117,10 @@ held_back AS MATERIALIZED (
         FROM take t LEFT JOIN window_now w USING (buyer_id, win)
     ) AS t
     WHERE t.wanted > t.most
+    -- always
 ),
 -- the writing ---------------------------------------------------------------------------------------
+-- for attempt_moves
 moved AS MATERIALIZED (
     UPDATE attempt a
     SET state = m.new,
@@ -98,27 +131,31 @@ moved AS MATERIALIZED (
         booked_on = CASE WHEN m.new = 'sold' THEN (now() AT TIME ZONE 'UTC')::date END,
         updated_at = now()
     FROM move m
-    WHERE m.lead_id NOT IN (SELECT lead_id FROM held_back)
+    WHERE m.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
       AND a.lead_id = ANY (ARRAY(SELECT lead_id FROM move)) AND a.day BETWEEN $2 AND $3
       AND a.lead_id = m.lead_id AND a.attempt_id = m.attempt_id
     RETURNING a.attempt_id, a.lead_id, a.day, a.state
 ),
+-- for lead_moves
 lead_moved AS (
     UPDATE lead l
     SET state = m.new, custody_seq = m.custody_seq, custody_head = decode(m.custody_head, 'hex'),
         boot_id = coalesce(m.boot_id, l.boot_id), updated_at = now()
     FROM lead_move m
-    WHERE m.lead_id NOT IN (SELECT lead_id FROM held_back) AND l.lead_id = m.lead_id
+    WHERE m.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back)) AND l.lead_id = m.lead_id
       AND l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
 ),
+-- for takes
 -- A window is written once: what is taken less what is given back.
 change AS MATERIALIZED (
     SELECT buyer_id, win, sum(amount) AS amount
     FROM (
         SELECT lead_id, buyer_id, win, amount FROM take
+        -- for ends
         UNION ALL SELECT lead_id, buyer_id, win, -amount FROM given_back
+        -- always
     ) AS part
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
     GROUP BY buyer_id, win
 ),
 window_changed AS (
@@ -135,6 +172,12 @@ window_made AS (
     WHERE (buyer_id, win) NOT IN (SELECT buyer_id, win FROM window_now)
     ORDER BY buyer_id, win
 ),
+claimed AS (
+    INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount)
+    SELECT buyer_id, win, attempt_id, lead_id, amount
+    FROM take WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
+),
+-- for attempt_moves
 claim_settled AS (
     UPDATE cap_claim c
     SET state = CASE m.state WHEN 'sold' THEN 'used' ELSE 'released' END, at = now()
@@ -143,18 +186,15 @@ claim_settled AS (
       AND c.attempt_id = ANY (ARRAY(
               SELECT attempt_id FROM moved WHERE state IN ('sold', 'voided', 'rejected', 'written_off')))
 ),
-claimed AS (
-    INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount)
-    SELECT buyer_id, win, attempt_id, lead_id, amount
-    FROM take WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
-),
 -- Slots pass from an attempt that ended to the one that follows, or become free. One that was written
 -- off keeps its slots and its caps: the buyer may have the lead, so it is never sold again.
+-- for attempts
 wanted_slot AS MATERIALIZED (
     SELECT a.lead_id, lead_day(a.lead_id) AS day, slot, a.attempt_id
     FROM new_attempt a CROSS JOIN unnest(a.slots) AS slot
-    WHERE a.lead_id NOT IN (SELECT lead_id FROM held_back)
+    WHERE a.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
+-- for passes
 slot_passed AS MATERIALIZED (
     UPDATE sale_slot s
     SET attempt_id = (SELECT w.attempt_id FROM wanted_slot w
@@ -166,26 +206,29 @@ slot_passed AS MATERIALIZED (
               AND (s.lead_id, s.slot) IN (SELECT lead_id, slot FROM wanted_slot))
     RETURNING s.lead_id, s.slot
 ),
+-- for attempts
 slot_taken AS (
     INSERT INTO sale_slot (lead_id, day, slot, attempt_id)
     SELECT lead_id, day, slot, attempt_id FROM wanted_slot
+    -- for passes
     WHERE (lead_id, slot) NOT IN (SELECT lead_id, slot FROM slot_passed)
+    -- always
 ),
-done AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset($1->'idem_done') AS d (
-        lead_id uuid, seller_id integer, key text, reply jsonb
-    )
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
-),
+-- for idem
 idem_made AS (
     INSERT INTO idem (seller_id, key, fingerprint, lead_id, state, reply, done_at)
-    SELECT n.seller_id, n.key, n.fingerprint, n.lead_id,
-           CASE WHEN d.reply IS NULL THEN n.state ELSE 'done' END,
-           d.reply, CASE WHEN d.reply IS NOT NULL THEN now() END
-    FROM jsonb_populate_recordset(NULL::idem, $1->'idem') AS n
-    LEFT JOIN done d USING (seller_id, key)
-    WHERE n.lead_id NOT IN (SELECT lead_id FROM held_back)
-    ORDER BY n.seller_id, n.key
+    SELECT seller_id, key, fingerprint, lead_id, state, reply,
+           CASE WHEN state = 'done' THEN now() END
+    FROM jsonb_populate_recordset(NULL::idem, $1::jsonb->'idem')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
+    ORDER BY seller_id, key
+),
+-- for idem_done
+done AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb->'idem_done') AS d (
+        lead_id uuid, seller_id integer, key text, reply jsonb
+    )
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
 idem_finished AS (
     UPDATE idem i
@@ -194,6 +237,7 @@ idem_finished AS (
     WHERE i.seller_id = d.seller_id AND i.key = d.key AND i.state = 'running'
       AND i.lead_id = ANY (ARRAY(SELECT lead_id FROM done))
 ),
+-- for leads_made
 lead_made AS (
     INSERT INTO lead (
         lead_id, day, seller_id, source_id, sub_id, vertical_id, external_id, state, mode,
@@ -205,23 +249,26 @@ lead_made AS (
            mode, max_sales, direct, promised_payout_micros, min_payout_micros, floor_micros,
            currency, consent_kind, custody_seq, custody_head, book_version, mask_id, offer, boot_id,
            test, received_at
-    FROM jsonb_populate_recordset(NULL::lead, $1->'leads_made')
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    FROM jsonb_populate_recordset(NULL::lead, $1::jsonb->'leads_made')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
     ORDER BY lead_id
 ),
+-- for privates
 private_made AS (
     INSERT INTO lead_private (lead_id, day, key_epoch, wrapped_dek, sealed)
     SELECT lead_id, lead_day(lead_id), key_epoch, wrapped_dek, sealed
-    FROM jsonb_populate_recordset(NULL::lead_private, $1->'privates')
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    FROM jsonb_populate_recordset(NULL::lead_private, $1::jsonb->'privates')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
+-- for persons
 persons_made AS (
     INSERT INTO person_key (lead_id, day, vertical_id, kind, pepper_epoch, hmac)
     SELECT lead_id, lead_day(lead_id), vertical_id, kind, pepper_epoch, hmac
-    FROM jsonb_populate_recordset(NULL::person_key, $1->'persons')
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    FROM jsonb_populate_recordset(NULL::person_key, $1::jsonb->'persons')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
     ON CONFLICT DO NOTHING
 ),
+-- for attempts
 attempts_made AS (
     INSERT INTO attempt (
         attempt_id, lead_id, day, seller_id, buyer_id, contract_id, contract_version, rank, leg,
@@ -233,22 +280,28 @@ attempts_made AS (
            buyer_bid_ref, bid_expires_at, deadline_at, next_check_at, boot_id, cap_mode, cap_sq,
            windows, slots, test, created_at
     FROM new_attempt
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back) AND (SELECT count(*) FROM moved) IS NOT NULL
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
+    -- for attempt_moves
+      AND (SELECT count(*) FROM moved) IS NOT NULL
+    -- always
     ORDER BY lead_id
 ),
+-- for events
 events_made AS (
     INSERT INTO attempt_event (attempt_id, lead_id, day, state, at, detail)
     SELECT attempt_id, lead_id, lead_day(lead_id), state, at, detail
-    FROM jsonb_populate_recordset(NULL::attempt_event, $1->'events')
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    FROM jsonb_populate_recordset(NULL::attempt_event, $1::jsonb->'events')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
+-- for custody
 custody_made AS (
     INSERT INTO custody_event (lead_id, day, seq, kind, bytes, prev, hash, at)
     SELECT lead_id, lead_day(lead_id), seq, kind, bytes, prev, hash, at
-    FROM jsonb_populate_recordset(NULL::custody_event, $1->'custody')
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    FROM jsonb_populate_recordset(NULL::custody_event, $1::jsonb->'custody')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
     ORDER BY lead_id, seq
 ),
+-- for transfers
 -- An account that is not there leaves NULL, which is refused: no transfer is ever left out.
 transfers_made AS (
     INSERT INTO transfer (
@@ -257,7 +310,7 @@ transfers_made AS (
     )
     SELECT t.transfer_id, t.lead_id, lead_day(t.lead_id), t.attempt_id, t.code, debit.id, credit.id,
            t.amount_micros, t.currency, t.reverses, t.part, t.at
-    FROM jsonb_to_recordset($1->'transfers') AS t (
+    FROM jsonb_to_recordset($1::jsonb->'transfers') AS t (
         transfer_id uuid, lead_id uuid, attempt_id uuid, code integer, debit_party integer,
         debit_kind text, credit_party integer, credit_kind text, amount_micros bigint,
         currency text, reverses uuid, part smallint, at timestamptz
@@ -267,17 +320,22 @@ transfers_made AS (
     LEFT JOIN account credit
         ON (credit.party_id, credit.kind, credit.currency)
            = (t.credit_party, t.credit_kind, t.currency)
-    WHERE t.lead_id NOT IN (SELECT lead_id FROM held_back)
+    WHERE t.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
     ORDER BY t.lead_id, t.transfer_id
     ON CONFLICT (lead_id, day, transfer_id) DO NOTHING
 ),
+-- for outbox
 outbox_made AS (
     INSERT INTO outbox (outbox_id, lead_id, day, party_id, kind, body, at)
     SELECT outbox_id, lead_id, lead_day(lead_id), party_id, kind, body, at
-    FROM jsonb_populate_recordset(NULL::outbox, $1->'outbox')
-    WHERE lead_id NOT IN (SELECT lead_id FROM held_back)
+    FROM jsonb_populate_recordset(NULL::outbox, $1::jsonb->'outbox')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
+),
+-- always
+answer AS (
+    SELECT lead_id::text, max(kind) AS kind FROM held_back GROUP BY lead_id  -- stale before short
 )
-SELECT lead_id::text, max(kind) AS kind FROM held_back GROUP BY lead_id  -- stale before short
+SELECT lead_id, kind FROM answer
 
 -- name: windows_exist
 -- The fence, first step: every window that is asked for has a row.

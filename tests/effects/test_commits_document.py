@@ -1,0 +1,79 @@
+"""The statement of a batch: only the parts that the batch has a use for, and always one that
+Postgres takes."""
+
+from itertools import combinations
+
+import asyncpg
+import pytest
+
+from exchange.core.reasons import Delivery
+from exchange.core.records import CommitUnit
+from exchange.effects.commits.document import statement, tables_of, words_of
+from exchange.effects.commits.session import ROLE
+from exchange.effects.sql import queries
+from tests.effects.sales import Sale
+
+WHOLE = queries("commits")["commit"]
+WINDOWS = (("1.0.d20260101", 10, 1),)
+
+
+def batches() -> dict[str, list[CommitUnit]]:
+    """Every kind of unit there is, by what happens in it."""
+    sale = Sale()
+    kinds = {"intent": [sale.intent(windows=WINDOWS)], "sold": [sale.result()]}
+    sale = Sale()
+    kinds["intent without caps"] = [sale.intent()]
+    kinds["refused, and the next"] = [sale.intent(buyer_id=4, refused=True, windows=WINDOWS)]
+    kinds["in doubt"] = [sale.result(Delivery.UNKNOWN, "in_doubt")]
+    sale = Sale()
+    sale.intent()
+    kinds["refused, and nobody else"] = [sale.result(Delivery.REJECTED, "unsold")]
+    kinds["never released"] = [Sale().result(state="unsold")]
+    return kinds
+
+
+def words(units: list[CommitUnit]) -> frozenset[str]:
+    return words_of(units, tables_of(units))
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("intent", {"attempts", "custody", "events", "idem", "leads_made", "persons", "privates",
+                    "takes"}),
+        ("intent without caps", {"attempts", "custody", "events", "idem", "leads_made", "persons",
+                                 "privates"}),
+        ("sold", {"attempt_moves", "custody", "events", "idem_done", "lead_moves", "transfers"}),
+        ("in doubt", {"attempt_moves", "custody", "events", "idem_done", "lead_moves"}),
+        ("refused, and nobody else", {"attempt_moves", "attempts", "custody", "ends", "events",
+                                      "idem_done", "lead_moves", "passes", "takes"}),
+        ("never released", {"custody", "idem", "leads_made"}),
+    ],
+)  # fmt: skip
+def test_a_batch_names_what_it_needs(kind: str, parts: set[str]) -> None:
+    assert words(batches()[kind]) == parts
+
+
+def test_a_part_without_a_use_is_left_out_and_an_inner_piece_with_its_part() -> None:
+    whole = "a\n-- for one\nb\n    -- for two\n    c\n    -- always\n    d\n-- always\ne"
+    assert "".join(statement(whole, frozenset()).split()) == "ae"
+    assert "".join(statement(whole, frozenset({"two"})).split()) == "ae"
+    assert "".join(statement(whole, frozenset({"one"})).split()) == "abde"
+    assert "".join(statement(whole, frozenset({"one", "two"})).split()) == "abcde"
+
+
+@pytest.mark.real
+async def test_postgres_takes_the_statement_of_every_mixture_of_units(database_url: str) -> None:
+    kinds = list(batches().values())
+    mixtures = {
+        words([unit for kind in mixture for unit in kind])
+        for size in range(1, len(kinds) + 1)
+        for mixture in combinations(kinds, size)
+    }
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(f"SET ROLE {ROLE}")
+        for mixture in mixtures:
+            await connection.prepare(statement(WHOLE, mixture))
+    finally:
+        await connection.close()
