@@ -44,15 +44,6 @@ def tie_break(ping_id: str, contract_id: int) -> bytes:
     return blake2b(f"{ping_id}:{contract_id}".encode(), digest_size=8).digest()
 
 
-def payout_of(price_micros: int, seller: Seller) -> tuple[int, int]:
-    """`(payout, fee)` of a price at this seller's margin."""
-    return split(
-        price_micros,
-        percent_millionths=seller.percent_millionths,
-        fixed_micros=seller.fixed_micros,
-    )
-
-
 def rank(
     ping_id: str,
     bids: Iterable[tuple[Contract, Bid]],
@@ -64,8 +55,9 @@ def rank(
     """All good bids in order, the best `kept` of them. A payout of zero is never an offer."""
     rows = []
     below = []
+    percent, fixed = seller.percent_millionths, seller.fixed_micros
     for contract, bid in bids:
-        payout, fee = payout_of(bid.price_micros, seller)
+        payout, fee = split(bid.price_micros, percent_millionths=percent, fixed_micros=fixed)
         if payout < floor_micros or payout <= 0:
             below.append(contract.id)
             continue

@@ -26,8 +26,8 @@ from loadtest.bench.measures import Bench
 from loadtest.bench.processes import exchange, peer
 from loadtest.bench.profile import breakdown
 
-BUYERS = 10
 HANGING = 2
+"""Of ten buyers."""
 
 
 def benched(spec: argparse.Namespace, out: Console) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def benched(spec: argparse.Namespace, out: Console) -> dict[str, Any]:
 
 def _started(stack: ExitStack, folder: Path, spec: argparse.Namespace) -> Bench:
     start = stack.enter_context
-    count = ("--buyers", str(BUYERS))
+    count = ("--buyers", str(measures.BUYERS))
     fine = start(peer("loadtest.peers.raw_buyer", *count, "--tls-dir", str(folder)))
     hung = start(peer("loadtest.peers.raw_buyer", *count, "--hanging", str(HANGING)))
     ports, tls_ports = (",".join(map(str, fine[one])) for one in ("ports", "tls_ports"))

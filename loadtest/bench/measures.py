@@ -18,6 +18,7 @@ from loadtest.bench.processes import Exchange, changes
 from loadtest.generator import Load, cycled, quantiles_ms, request_bytes, run
 
 CONNECTIONS = 16
+BUYERS = 10
 WARMUP_S = 1.0
 TMAX_MS = 1_000
 HANGING_TMAX_MS = 150
@@ -51,7 +52,7 @@ def ping_cost(bench: Bench) -> Figures:
     cpu_us = {name: _median(one[name]["cpu_us"] for one in rounds) for name in names}
     return {
         "cpu_us": cpu_us["plain"],
-        "cpu_us_per_bid_request": cpu_us["plain"] / 10,
+        "cpu_us_per_bid_request": cpu_us["plain"] / BUYERS,
         "cpu_ratio_to_aiohttp_client": _ratio(rounds, "plain", "aiohttp"),
         "tls_cpu_us": cpu_us["tls"],
         "tls_over_plain": _ratio(rounds, "tls", "plain"),
