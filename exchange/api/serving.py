@@ -39,6 +39,19 @@ class Connection(RequestHandler):
 
     __slots__ = ()
 
+    def data_received(self, data: bytes) -> None:
+        """While the server stops, aiohttp hears no client any more; but the rest of a body that is
+        being waited for belongs to a request that is still answered."""
+        request, deaf = self._current_request, (self._close, self._force_close)
+        if not any(deaf) or request is None or request.content.is_eof():
+            super().data_received(data)
+            return
+        self._close = self._force_close = False
+        try:
+            super().data_received(data)
+        finally:
+            self._close, self._force_close = deaf
+
     def handle_error(
         self,
         request: BaseRequest,

@@ -14,6 +14,8 @@ from tests.e2e.house import Buyers, House, SellerClient, until
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 TMAX_MS = 400
+DRIP_MS = 3_000
+"""A dripped bid takes at least this long: 100 bytes, 30 ms apart; a hung one takes for ever."""
 NON_BIDS: dict[str, set[int]] = {
     "no_bid": {0, 301, 302},
     "hang": {101},
@@ -50,7 +52,7 @@ def test_a_buyer_that_spoils_its_answer_costs_no_other_anything(
         took_ms = (time.monotonic() - began) * 1000
     assert offer["payout"] == "27.00"  # acme's
     story = house.story(offer["ping_id"])
-    assert story["late_ms"] == 0, (story, took_ms)
+    assert took_ms < DRIP_MS  # nobody waited for it
     spoilt = next(c for c in story["contracts"] if c["contract"] == "kestrel-crowd")
     assert spoilt["asked"]
     assert spoilt["code"] in NON_BIDS[fault]

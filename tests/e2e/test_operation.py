@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -447,3 +449,44 @@ def test_a_stop_under_load_loses_nothing(plant: House, seller: SellerClient) -> 
     for lead_id in set(posted) - set(acknowledged):
         reply = seller.call("GET", f"/v1/leads/{lead_id}")
         assert reply.status == 404 or reply.json["status"] in ("sold", "unsold", "pending")
+
+
+def test_a_body_whose_rest_comes_while_the_exchange_stops_is_still_answered(
+    plant: House, seller: SellerClient
+) -> None:
+    place = urlsplit(plant.url)
+    body = json.dumps({"vertical": "ladder", "source": "web", "fields": PINGED}).encode()
+    head = f"POST /v1/ping HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {seller.key}\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((place.hostname or "", place.port), 20) as connection:
+        connection.sendall(head.encode() + body[:10])
+        until(lambda: head_is_read(connection), "the worker has read the head")
+        with ThreadPoolExecutor(1) as pool:
+            stopping = pool.submit(plant.stop)
+            until(lambda: not listens(plant), "it takes no new connections")
+            connection.sendall(body[10:])
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert stopping.result() == 0
+    plant.start()
+    plant.traded()
+
+
+def head_is_read(connection: socket.socket) -> bool:
+    """Whether nothing we sent lies unread in the worker's buffers, as the kernel tells it."""
+    mine, theirs = connection.getsockname()[1], connection.getpeername()[1]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        local, remote = (int(words[place].rpartition(":")[2], 16) for place in (1, 2))
+        if (local, remote) == (theirs, mine):
+            return int(words[4].rpartition(":")[2], 16) == 0
+    return False
+
+
+def listens(house: House) -> bool:
+    place = urlsplit(house.url)
+    try:
+        socket.create_connection((place.hostname or "", place.port), 1.0).close()
+    except OSError:
+        return False
+    return True
