@@ -103,7 +103,8 @@ def test_a_worker_killed_anywhere_with_any_buyer_loses_and_doubles_nothing(place
 def test_reconcile_killed_anywhere_is_taken_up_by_its_successor(place: Site) -> None:
     for spot in JOBS_SPOTS:
         place.arm(spot)
-    told = [crash(place, "intended 30", behaviour) for behaviour in BEHAVIOURS]
+    told = [Seller(place, name="living worker").direct("resets")]
+    told += [crash(place, "intended 30", behaviour) for behaviour in BEHAVIOURS]
     finals = ends(place, told)
     place.settle(within_s=RESOLVED_WITHIN_S)
     assert not any(place.is_armed(spot) for spot in JOBS_SPOTS)

@@ -93,6 +93,27 @@ def test_kill_9_of_the_master_leaves_no_process_and_the_folder_serves_again(tmp_
     killed_master(tmp_path)
 
 
+def test_processes_and_servers_that_end_together_come_back_together(tmp_path: Path) -> None:
+    """Workers that boot while Postgres is away must wait for it: gunicorn would stop everything
+    when one of them gives up."""
+    command = [*EXCHANGE, "serve", "--data-dir", str(tmp_path / "data"), "--port", "0", "--lab"]
+    command += ["--workers", "2", "--log", str(tmp_path / "log"), "--ready-line"]
+    process = child(command, tmp_path / "err")
+    try:
+        url = first_line(process, tmp_path / "err")["url"]
+        for _ in range(4):
+            until(lambda: called(url, "GET", "/healthz").status == 200, "it answers")
+            for pid in children(process.pid):
+                if kind_of(pid) is not None:
+                    os.kill(pid, signal.SIGKILL)
+        until(lambda: called(url, "GET", "/healthz").status == 200, "it answers again")
+        kinds = {"worker", "jobs", "postgres", "valkey"}
+        until(lambda: kinds == {kind_of(pid) for pid in children(process.pid)}, "all are back")
+        assert process.poll() is None
+    finally:
+        ended(process)
+
+
 def demo(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     folder.mkdir()
     command = [*EXCHANGE, "demo", "--data-dir", str(folder / "data"), *more]

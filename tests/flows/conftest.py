@@ -1,6 +1,7 @@
 """Scripted buyers over real HTTP, and the small market they stand in, for flows on the real
 servers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -53,7 +54,8 @@ class ScriptedBuyer:
 
     `on_post(attempt_id, first)` is the JSON it answers to a post, an int for a bare status, `None`
     for a hang-up; a post it was given counts as had, whatever it answers. `bought` says what its
-    status address tells of a post it has; `status_up` false: it answers 503.
+    status address tells of a post it has; `status_up` false: it answers 503; `thinks`: it answers
+    nothing before this is set.
     """
 
     def __init__(self) -> None:
@@ -63,6 +65,7 @@ class ScriptedBuyer:
         self.bought: dict[str, Any] = {"status": "accepted", "ref": "b-1"}
         self.on_post: Callable[[str, bool], Any] = lambda _id, _first: self.bought
         self.status_up = True
+        self.thinks: asyncio.Event | None = None
         self.asked = 0
         self.server = TestServer(self._app())
 
@@ -88,6 +91,8 @@ class ScriptedBuyer:
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
+        if self.thinks is not None:
+            await self.thinks.wait()
         if not self.status_up:
             return web.Response(status=503)
         if request.query["attempt_id"] not in self.had:

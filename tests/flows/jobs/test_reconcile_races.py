@@ -14,6 +14,7 @@ from exchange.core.reasons import Delivery
 from exchange.effects.doubts import DoubtFilter
 from exchange.effects.leases import Deposed, Leases
 from exchange.flows.doubt import listing, resolve_many
+from exchange.flows.reconcile import Pace
 
 pytestmark = pytest.mark.real
 
@@ -187,3 +188,34 @@ async def test_a_list_of_doubts_is_narrowed(stage: Any) -> None:
     assert not await listing(others, doubts=stage.doubts, book=stage.book)
     early = DoubtFilter(since_before=stage.clock.now() - timedelta(hours=1))
     assert not await listing(early, doubts=stage.doubts, book=stage.book)
+
+
+async def test_a_buyer_that_hangs_when_asked_holds_up_no_other_doubt(stage: Any) -> None:
+    began = await in_doubt(stage)
+    stage.acme.thinks = asyncio.Event()
+    lease = await stage.leases.acquire("reconcile")
+    pace = Pace(turn_s=0.05)
+    stage.reconcile._pace = pace
+    assert not await stage.reconcile.turn(lease)
+    assert not await stage.reconcile.turn(lease)
+    assert stage.acme.asked == 1  # it is not asked again while it thinks
+    orphan = await stage.received(await stage.boot(stage.clock.new_id(), is_dead=True))
+    assert (await stage.reconcile.turn(lease)).interrupted == 1
+    assert await stage.database.fetchval(STATE, orphan) == "unsold"
+    stage.acme.thinks.set()
+    while not (await stage.reconcile.turn(lease)).resolved:
+        pass
+    assert (await stage.now(began))["attempt"] == "sold"
+
+
+async def test_a_reconcile_that_stops_asks_nobody_any_more(stage: Any) -> None:
+    began = await in_doubt(stage)
+    stage.acme.thinks = asyncio.Event()
+    stage.reconcile._pace = Pace(turn_s=0.05)
+    await stage.reconcile.turn(await stage.leases.acquire("reconcile"))
+    await stage.reconcile.stop()
+    assert (await stage.now(began))["attempt"] == "unknown"
+    stage.acme.thinks.set()
+
+
+STATE = "SELECT state FROM lead WHERE lead_id = $1"
