@@ -158,6 +158,34 @@ def _posts(
     resolving: Resolving,
     limits: Limits,
 ) -> Posts:
+    def recorded(record: PostRecord) -> None:
+        base.metrics.post(record)
+        base.log.post(record)
+
+    return Posts(
+        clock=base.clock,
+        standing=base.standing,
+        pings=pings,
+        offers=offers,
+        sales=_sales(base, resolving, limits),
+        commits=base.commits,
+        leads=leads,
+        openings=Openings(clock=base.clock, vault=base.vault, boot_id=base.boot_id),
+        pseudonym=base.vault.pseudonym,
+        recorded=recorded,
+        limits=PostLimits(
+            post_deadline_ms=limits.post_deadline_ms,
+            tmax_ms=limits.tmax_ms,
+            tmax_ms_min=limits.tmax_ms_min,
+            tmax_direct_ms_max=limits.tmax_direct_ms_max,
+            offer_ttl_ms=limits.offer_ttl_ms,
+        ),
+        boot_id=base.boot_id,
+        at=base.at,
+    )
+
+
+def _sales(base: Ground, resolving: Resolving, limits: Limits) -> Sales:
     async def tell_late(end: Ended) -> None:
         """Reconcile was faster: what the buyer said after all is one more way to resolve."""
         if end.delivery in (Delivery.ACCEPTED, Delivery.REJECTED):
@@ -169,11 +197,7 @@ def _posts(
                 buyer_reason=end.buyer_reason,
             )
 
-    def recorded(record: PostRecord) -> None:
-        base.metrics.post(record)
-        base.log.post(record)
-
-    sales = Sales(
+    return Sales(
         clock=base.clock,
         standing=base.standing,
         buyers=base.buyers,
@@ -189,27 +213,6 @@ def _posts(
         ),
         boot_id=base.boot_id,
         worker=base.boot_id,
-        at=base.at,
-    )
-    return Posts(
-        clock=base.clock,
-        standing=base.standing,
-        pings=pings,
-        offers=offers,
-        sales=sales,
-        commits=base.commits,
-        leads=leads,
-        openings=Openings(clock=base.clock, vault=base.vault, boot_id=base.boot_id),
-        pseudonym=base.vault.pseudonym,
-        recorded=recorded,
-        limits=PostLimits(
-            post_deadline_ms=limits.post_deadline_ms,
-            tmax_ms=limits.tmax_ms,
-            tmax_ms_min=limits.tmax_ms_min,
-            tmax_direct_ms_max=limits.tmax_direct_ms_max,
-            offer_ttl_ms=limits.offer_ttl_ms,
-        ),
-        boot_id=base.boot_id,
         at=base.at,
     )
 

@@ -5,6 +5,7 @@ commitments for the chain, keyed hashes for duplicates, and a sealed document fo
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -56,13 +57,7 @@ class Openings:
         plain = _plain(body)
         salts = {name: self._vault.salt() for name in plain}
         now = self._clock.now()
-        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
-        chain = Chain.begin(offer.ping_id).append(
-            "received", now, received_body(offer, commitments, direct=direct)
-        )
-        if not direct:
-            chain = chain.append("invited", now, invited_body(offer, hidden=hidden(vertical)))
-            chain = chain.append("offered", now, offered_body(offer))
+        chain = self._chain(offer, vertical, plain, salts, now, direct=direct)
         lead = LeadRow(
             lead_id=offer.ping_id,
             seller_id=offer.seller_id,
@@ -100,6 +95,26 @@ class Openings:
             persons=self.persons(body, vertical, offer.ping_id),
         )
         return opening, chain
+
+    @staticmethod
+    def _chain(
+        offer: Offer,
+        vertical: Vertical,
+        plain: dict[str, Any],
+        salts: dict[str, bytes],
+        now: datetime,
+        *,
+        direct: bool,
+    ) -> Chain:
+        """The chain up to here; what a direct lead's auction adds is appended when it has ended."""
+        commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
+        chain = Chain.begin(offer.ping_id).append(
+            "received", now, received_body(offer, commitments, direct=direct)
+        )
+        if direct:
+            return chain
+        chain = chain.append("invited", now, invited_body(offer, hidden=hidden(vertical)))
+        return chain.append("offered", now, offered_body(offer))
 
     def _sealed(
         self, lead_id: str, body: Body, plain: dict[str, Any], salts: dict[str, bytes]

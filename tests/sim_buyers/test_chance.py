@@ -92,7 +92,7 @@ def test_faults_come_in_their_shares():
         (Lognormal(median=20, p99=80, least=15), 0.0, 15),
     ],
 )
-def test_spreads(spread, at, value):
+def test_a_spread_has_its_value_at_a_share(spread, at, value):
     assert spread.at(at) == pytest.approx(value)
 
 
