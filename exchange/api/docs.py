@@ -11,6 +11,8 @@ from shlex import quote
 from string import Template
 from typing import Any
 
+from exchange.core.messages import PRINTED
+
 Json = Mapping[str, Any]
 
 
@@ -184,7 +186,11 @@ def _bounds(schema: Json) -> str:
         ("maxLength", "at most {} characters"),
         ("pattern", "like {}"),
     )
-    said = [form.format(schema[key]) for key, form in words if key in schema]
+    said = [
+        form.format(schema[key])
+        for key, form in words
+        if key in schema and schema[key] != PRINTED  # no news: any text on one line
+    ]
     return f' <span class="soft">({escape(", ".join(said))})</span>' if said else ""
 
 

@@ -99,6 +99,20 @@ def test_every_type_that_travels_is_described_in_our_words(made: dict[str, Any])
         assert schema.get("description"), name
 
 
+SAID_ALREADY = {"status", "currency"}
+"""Their type lists every word they can be, or the name says it all."""
+
+
+@pytest.mark.parametrize("name", ["PingRequest", "PostRequest", "LeadRequest", "PingReply"])
+def test_every_member_that_sellers_send_or_read_has_its_meaning(
+    made: dict[str, Any], name: str
+) -> None:
+    types = made["components"]["schemas"]
+    for member, kind in types[name]["properties"].items():
+        named = any("$ref" in one for one in kind.get("anyOf", [kind]))
+        assert kind.get("description") or named or member in SAID_ALREADY, member
+
+
 def test_every_call_of_a_role_says_what_it_answers_without_a_key(made: dict[str, Any]) -> None:
     for route in ROUTES:
         if route.role is not None:
