@@ -31,10 +31,10 @@ def plan(
 ) -> None:
     """Show what applying a market file would change, and every mistake in it. Writes nothing."""
     mode: market.Mode = "rebase" if rebase else "refuse"
+    text = _text(file)
 
     async def work(base: Ground) -> market.Plan:
-        now = base.clock.now()
-        return await market.plan(base.store, file.read_text(), at=now, mode=mode)
+        return await market.plan(base.store, text, at=base.clock.now(), mode=mode)
 
     made = with_tools(data_dir, work)
     if as_json:
@@ -57,10 +57,11 @@ def apply(
 ) -> None:
     """Put a market file in force, in every worker within two seconds. All of it or nothing."""
     mode: market.Mode = "rebase" if rebase else "discard_live" if discard_live else "refuse"
+    text = _text(file)
 
     async def work(base: Ground) -> tuple[int, market.Plan]:
         now = base.clock.now()
-        made = await market.apply(base.store, file.read_text(), by=by, why=why, at=now, mode=mode)
+        made = await market.apply(base.store, text, by=by, why=why, at=now, mode=mode)
         await asyncio.sleep(IN_FORCE_S)
         return made
 
@@ -75,6 +76,14 @@ def apply(
         raise typer.Exit(1) from None
     pages.plan(made, file, out)
     out.print(f"version {version} is in force")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        err.print(f"[red]market[/] {file} cannot be read as text in UTF-8", highlight=False)
+        raise typer.Exit(2) from None
 
 
 def export(

@@ -42,7 +42,10 @@ def explain(
 
     story = with_tools(data_dir, work)
     if isinstance(story, NoSuchStory):
-        err.print(f"[red]unknown[/] there is no ping or lead {ping_or_lead_id}")
+        err.print(
+            f"[red]unknown[/] there is no ping or lead {ping_or_lead_id} here; "
+            "one of a demo is in the demo's own folder: name it with --data-dir"
+        )
         raise typer.Exit(1)
     if as_json:
         print_json(story)

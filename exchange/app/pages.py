@@ -6,6 +6,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from exchange.core.money import text_of
@@ -19,10 +20,13 @@ STYLES = {"added": "green", "changed": "yellow", "closed": "red"}
 def plan(made: Plan, file: Path, out: Console) -> None:
     """What a market file changes, and what is wrong with it."""
     for problem in made.problems:
-        out.print(f"[red]{file}[/] {problem}", highlight=False)
+        out.print(f"[red]{file}[/] {escape(str(problem))}", highlight=False, soft_wrap=True)
     for warning in made.warnings:
-        out.print(f"[yellow]{file}[/] {warning}", highlight=False)
+        text = f"[yellow]{file}[/] to know: {escape(str(warning))}"
+        out.print(text, highlight=False, soft_wrap=True)
     if made.problems:
+        many = len(made.problems)
+        out.print(f"{many} mistake{'s' if many > 1 else ''}; nothing can be changed by this file")
         return
     table = Table("", "what", "setting", "old", "new", box=box.SIMPLE_HEAD)
     for change in made.changes:

@@ -237,9 +237,12 @@ def _contract(
             message = f"{cap.each} is not in the ping, and room is held with the offer"
             hint = f'ping {cap.each}, or hold = "post"'
             found.problem((*path, "caps", number, "each"), message, hint)
-    if schema is not None:
-        for field in terms.where:
-            _criterion((*path, "where", field), field, terms, doc, schema, found)
+    for field in terms.where:
+        where = (*path, "where", field)
+        if schema is not None:
+            _criterion(where, field, terms, doc, schema, found)
+        elif vertical := doc.verticals.get(terms.vertical):
+            _known_field(where, field, (*vertical.fields, "state"), found)
 
 
 def _known(
@@ -315,9 +318,7 @@ def _cap(path: Path, cap: CapTerms, zone: str | None, schema: Schema | None, fou
 def _criterion(
     path: Path, field: str, terms: ContractTerms, doc: MarketDoc, schema: Schema, found: Found
 ) -> None:
-    if field not in schema.types and field not in criteria.PARTY_FIELDS:
-        known = (*schema.types, *criteria.PARTY_FIELDS)
-        found.problem(path, f"there is no field {field}", near(field, known))
+    if not _known_field(path, field, schema.types, found):
         return
     if field in schema.personal:
         found.problem(path, "a personal field is no criterion")
@@ -336,6 +337,13 @@ def _criterion(
                 found.problem(path, f"{field} is never {value}", near(value, domain))
     if field not in schema.pingable and not party:
         found.warning(path, "is not pinged, so it is tested at the post only")
+
+
+def _known_field(path: Path, field: str, fields: Iterable[str], found: Found) -> bool:
+    known = (*fields, *criteria.PARTY_FIELDS)
+    if field not in known:
+        found.problem(path, f"there is no field {field}", near(field, known))
+    return field in known
 
 
 def _domain(field: str, doc: MarketDoc, schema: Schema) -> Collection[str] | None:

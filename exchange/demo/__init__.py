@@ -301,7 +301,13 @@ def agreed(doc: MarketDoc) -> dict[str, Any]:
 
 def _stay(playing: Playing, out: Console) -> None:
     """Leave it running, with the lines for a first ping and post, until Ctrl-C."""
-    page.first_steps(playing.url, next(iter(sorted(playing.keys.items()))), playing.market, out)
+    page.first_steps(
+        playing.url,
+        next(iter(sorted(playing.keys.items()))),
+        playing.market,
+        playing.asked.data_dir,
+        out,
+    )
     try:
         signal.pause()
     except KeyboardInterrupt:

@@ -1,21 +1,25 @@
 """What the demo shows: a live view while it sells, and at the end one page and one JSON object."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from exchange.core.model import MarketDoc
 from exchange.core.money import text_of
-from exchange.core.reasons import Reason
+from exchange.core.reasons import Loss, Reason
 from exchange.demo.people import People
 from exchange.demo.sellers import Heard, consent
 from exchange.effects.report import Money, Report
+
+SENTENCES = {one.label: one.sentence for one in (*Loss, *Reason)}
+"""What the sellers heard, in words."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +151,7 @@ def _leads(result: Result) -> Table:
     for state, count in sorted(leads.items()):
         table.add_row(state, str(count), "")
     for name, count in result.heard.reasons.most_common():
-        table.add_row("told", str(count), name)
+        table.add_row("heard", str(count), SENTENCES.get(name, name))
     for name, count in result.heard.problems.items():
         table.add_row("refused", str(count), name)
     return table
@@ -155,7 +159,10 @@ def _leads(result: Result) -> Table:
 
 def _money(title: str, rows: list[Money]) -> Table:
     heads = (title.lower()[:-1], "sales", "revenue", "payout", "fee", "")
-    table = Table(*heads, box=box.SIMPLE_HEAD, title=title)
+    table = Table(box=box.SIMPLE_HEAD, title=title)
+    sides: tuple[JustifyMethod, ...] = ("left", "right", "right", "right", "right", "left")
+    for head, side in zip(heads, sides, strict=True):
+        table.add_column(head, justify=side)
     for row in rows:
         table.add_row(
             row.party,
@@ -182,8 +189,10 @@ def _checks(result: Result) -> Table:
     return table
 
 
-def first_steps(url: str, seller: tuple[str, str], market: MarketDoc, out: Console) -> None:
-    """The lines by which a person makes a first ping and post."""
+def first_steps(
+    url: str, seller: tuple[str, str], market: MarketDoc, data_dir: Path, out: Console
+) -> None:
+    """The lines by which a person makes a first ping and post, and reads their story."""
     key, secret = seller
     vertical = next(iter(market.verticals))
     person = People(4711).person(market.verticals[vertical])
@@ -198,3 +207,4 @@ def first_steps(url: str, seller: tuple[str, str], market: MarketDoc, out: Conso
             soft_wrap=True,
             highlight=False,
         )
+    out.print(f"exchange explain PING_ID --data-dir {data_dir}\n", soft_wrap=True, highlight=False)

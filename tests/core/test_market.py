@@ -424,3 +424,14 @@ def test_a_contract_keeps_its_buyer_and_vertical():
         ("acme-auto", "vertical"),
     )
     assert moved_contracts(wanted, {}) == ()
+
+
+def test_a_typo_in_a_criterion_is_told_also_where_the_vertical_has_its_own_mistake():
+    text = mended('values = ["good", "poor"]', "values = []").replace(
+        "age = { min = 25 }", "agee = 1"
+    )
+    assert [str(problem) for problem in read_market(text).problems] == [
+        "line 7: verticals.auto.fields.credit: values and type enum go together "
+        '(values = ["a", "b"])',
+        "line 20: contracts.acme-auto.where.agee: there is no field agee (did you mean age?)",
+    ]
