@@ -36,8 +36,9 @@ from exchange.effects.commits.session import Answers, Session
 
 TRIES_MAX = 4
 """A unit whose batch was lost or deadlocked this often is given up: it may be what breaks it."""
-PAUSE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
-"""Between attempts to connect, the last one repeated: an embedded Postgres is back in 0.3 s."""
+PAUSE_S = (0.05, 0.1, 0.2, 0.4)
+"""Between attempts to connect, the last one repeated: an attempt costs little, and whoever has sold
+something meanwhile waits."""
 DONE = CommitAnswer(kind="done")
 
 _LOST = (
