@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -73,6 +74,18 @@ def called(
         return Reply(response.status, names, response.read())
     finally:
         connection.close()
+
+
+def raw(url: str, *parts: bytes, patience_s: float = 10.0) -> bytes:
+    """Everything that comes back for these bytes."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname or "", place.port), patience_s) as connection:
+        for part in parts:
+            connection.sendall(part)
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    return answer
 
 
 class Caller:
@@ -159,6 +172,10 @@ def person(**more: Any) -> dict[str, Any]:
         "email": f"wilhelmina.{number}@mail.example",
         **more,
     }
+
+
+def ping_body(**more: Any) -> dict[str, Any]:
+    return {"vertical": "ladder", "source": "web", "fields": PINGED} | more
 
 
 def post_body(offer: Any, lead: Any = None, **more: Any) -> dict[str, Any]:
