@@ -90,7 +90,8 @@ async def _served(
     app: web.Application, base: Ground, settings: Settings, urls: Urls
 ) -> AsyncIterator[None]:
     limits = settings.limits
-    offers, leads = Offers(base.valkey), Leads(base.database)
+    leads = Leads(base.database)
+    offers = Offers(base.valkey, answer_s=limits.valkey_timeout_ms / 1000)
 
     def journalled(records: Any) -> None:
         base.metrics.pings(records)

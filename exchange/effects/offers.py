@@ -6,6 +6,7 @@ that a late post hears `expired` and not `unknown`. It holds nothing personal.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -31,12 +32,19 @@ class Server(Protocol):
 
 
 class Offers:
-    """The offers of all workers."""
+    """The offers of all workers. `answer_s`: the connection itself lets no command wait longer, so
+    only a nearer deadline needs a timer (which costs a ping more than the command does)."""
 
     def __init__(
-        self, valkey: Server, *, bytes_max: int = OFFER_BYTES_MAX, kept_ms: int = KEPT_MS
+        self,
+        valkey: Server,
+        *,
+        bytes_max: int = OFFER_BYTES_MAX,
+        kept_ms: int = KEPT_MS,
+        answer_s: float = math.inf,
     ) -> None:
         self._valkey, self._bytes_max, self._kept_ms = valkey, bytes_max, kept_ms
+        self._answer_s = answer_s
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(Offer)
         self.refused = 0
@@ -53,7 +61,7 @@ class Offers:
         value = b"%d %b" % (offer.seller_id, document)
         try:
             reply = self._valkey.call(key, "SET", key, value, "PX", ttl_ms + self._kept_ms)
-            if deadline is None:
+            if deadline is None or deadline - asyncio.get_running_loop().time() > self._answer_s:
                 await reply
             else:
                 async with asyncio.timeout_at(deadline):
