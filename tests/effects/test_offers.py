@@ -1,6 +1,7 @@
 """Offers in the real Valkey: bound to their seller, taken by one key, expired told from unknown."""
 
 import asyncio
+import math
 import signal
 from collections.abc import AsyncIterator
 
@@ -148,8 +149,9 @@ async def test_an_offer_that_is_too_large_is_not_promised(valkey):
     assert await offers.put(offer(candidates=(), invited=(), fields={}), ttl_ms=TTL_MS)
 
 
-async def test_a_slow_valkey_holds_a_ping_up_no_longer_than_its_deadline(offers, servers):
-    loop = asyncio.get_running_loop()
+@pytest.mark.parametrize("answer_s", [math.inf, 0.5])
+async def test_a_slow_valkey_holds_a_ping_up_no_longer_than_its_deadline(valkey, servers, answer_s):
+    loop, offers = asyncio.get_running_loop(), Offers(valkey, answer_s=answer_s)
     servers.kill("valkey", signal.SIGSTOP)
     try:
         assert not await offers.put(offer(), ttl_ms=TTL_MS, deadline=loop.time() + 0.02)
