@@ -23,6 +23,7 @@ from exchange.app.commands import DataDir, err, out, plainly, settings_of
 from exchange.app.processes import run_jobs, servers
 from exchange.app.processes import serve as serve_until_stopped
 from exchange.effects.postgres import migrate as migrated
+from exchange.effects.vault import Vault
 from exchange.flows import market
 
 cli = typer.Typer(
@@ -61,6 +62,8 @@ def serve(
             lab=lab,
             log=log,
         )
+        if not settings.is_embedded:
+            Vault.open_file(settings.key_file(), create=False)  # said once, not by every worker
         serve_until_stopped(
             settings,
             on_ready=lambda url: _say_ready(url, for_programs=ready_line),

@@ -120,7 +120,9 @@ def read_settings(environment: Mapping[str, str], **given: Any) -> Settings:
             _read(name, text, setting_types[key], values, key, problems)
         else:
             problems.append(f"{name}: there is no such setting")
-    values.update({key: value for key, value in given.items() if value is not None})
+    for key, value in given.items():
+        if value is not None:
+            _read(f"--{key.replace('_', '-')}", value, setting_types[key], values, key, problems)
     problems += _contradictions(values)
     if problems:
         raise BadSettings(problems)
@@ -148,7 +150,7 @@ def _with_files(environment: Mapping[str, str], problems: list[str]) -> dict[str
 
 
 def _read(
-    name: str, text: str, kind: Any, into: dict[str, Any], key: str, problems: list[str]
+    name: str, text: Any, kind: Any, into: dict[str, Any], key: str, problems: list[str]
 ) -> None:
     try:
         into[key] = msgspec.convert(text, kind, strict=False)
@@ -173,8 +175,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("EXCHANGE_FAILPOINTS ends processes on purpose; it needs EXCHANGE_LAB")
     if database is not None and values.get("master_key_file") is None:
         problems.append(
-            "EXCHANGE_MASTER_KEY_FILE: name the file of the master key (32 random bytes): "
-            "without it personal data could not be sealed"
+            "EXCHANGE_MASTER_KEY_FILE: name the file of the master key (one line, `1` and 64 hex "
+            "digits): without it personal data could not be sealed"
         )
     return problems
 

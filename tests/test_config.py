@@ -32,8 +32,25 @@ def test_all_problems_are_reported_together() -> None:
     assert len(raised.value.problems) == 6
 
 
+def test_failpoints_are_refused_outside_lab_mode() -> None:
+    failpoints = {"EXCHANGE_FAILPOINTS": "/tmp/places"}
+    assert read_settings(failpoints, lab=True).failpoints == "/tmp/places"
+    with pytest.raises(BadSettings, match="EXCHANGE_FAILPOINTS"):
+        read_settings(failpoints)
+
+
 def test_the_command_line_wins_over_the_environment() -> None:
     assert read_settings({"EXCHANGE_PORT": "1000"}, port=2000, host=None).port == 2000
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [({"workers": 0}, "--workers"), ({"port": 99_999}, "--port")]
+)
+def test_the_command_line_is_checked_like_the_environment(given: dict[str, int], name: str) -> None:
+    with pytest.raises(BadSettings) as raised:
+        read_settings({}, **given)
+    [problem] = raised.value.problems
+    assert problem.startswith(f"{name}: ")
 
 
 def test_a_shown_setting_hides_the_password() -> None:

@@ -7,16 +7,31 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
+import asyncpg
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from exchange.app.ground import Ground, Urls, tools
 from exchange.app.processes import servers
 from exchange.config import BadSettings, Settings, read_settings
+from exchange.effects.postgres import DatabaseDown
+from exchange.effects.valkey import ValkeyDown
+from exchange.effects.vault import VaultError
 from exchange.embedded import EmbeddedError
 
 T = TypeVar("T")
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    DatabaseDown,
+    ValkeyDown,
+)
+"""What a server that is away, or named wrongly, makes a command raise."""
 DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", help="Folder of the embedded servers' data.  [default: data]"),
@@ -41,6 +56,13 @@ def plainly() -> Iterator[None]:
         raise typer.Exit(2) from None
     except EmbeddedError as bad:
         err.print(f"[red]servers[/] {bad}", highlight=False)
+        raise typer.Exit(1) from None
+    except VaultError as bad:
+        err.print(f"[red]key[/] {bad}", highlight=False)
+        raise typer.Exit(1) from None
+    except AWAY as bad:
+        said = escape(f"{type(bad).__name__}: {bad}")
+        err.print(f"[red]servers[/] Postgres or Valkey cannot be reached: {said}", highlight=False)
         raise typer.Exit(1) from None
 
 

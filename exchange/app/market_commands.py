@@ -156,6 +156,9 @@ def secret_set(
         value = str(typer.prompt("value", hide_input=True)).encode()
     else:
         value = sys.stdin.buffer.read().strip()
+    if not value:
+        err.print("[red]no secret[/] nothing was given on standard input")
+        raise typer.Exit(2)
 
     async def work(base: Ground) -> None:
         await market.set_secret(base.store, name, value, seal_secret=base.vault.seal_secret, by=by)

@@ -1,0 +1,35 @@
+"""Commands speak in sentences: no traceback for what an operator can mend."""
+
+import pytest
+import typer
+
+from exchange.app.commands import plainly
+from exchange.config import BadSettings
+from exchange.effects.valkey import ValkeyDown
+from exchange.effects.vault import NoKey
+from exchange.embedded import EmbeddedError
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (BadSettings(["EXCHANGE_PORT: no number", "EXCHANGE_FOO: no such setting"]), 2),
+        (EmbeddedError("the folder is in use"), 1),
+        (NoKey("the master key file cannot be read"), 1),
+        (ConnectionRefusedError(111, "Connect call failed ('db.example', 5432)"), 1),
+        (ValkeyDown("no answer"), 1),
+    ],
+)
+def test_what_an_operator_can_mend_is_told_in_a_sentence(
+    fault: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, plainly():
+        raise fault
+    said = capsys.readouterr().err
+    assert ended.value.exit_code == code
+    assert all(part in said for part in str(fault).splitlines())
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(KeyError), plainly():
+        raise KeyError("a bug")
