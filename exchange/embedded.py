@@ -35,9 +35,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -123,10 +123,14 @@ class Servers:
         *,
         start_timeout_s: float = 30.0,
         binaries_cache: Path = BINARIES_CACHE,
+        forks: AbstractContextManager[Any] | None = None,
     ) -> None:
+        """`forks` is held while a server is started: a process that forks meanwhile in another
+        thread must hold it too (else its child keeps the pipe open on which we wait)."""
         self._dir = data_dir.absolute()
         self._cache = binaries_cache
         self._timeout_s = start_timeout_s
+        self._forks = forks or nullcontext()
         self._uid, self._gid = _server_ids()
         self._lock: int | None = None
         self._short: Path | None = None
@@ -295,7 +299,7 @@ class Servers:
         return [sys.executable, "-I", "-S", "-c", _LAUNCH, *ids, str(folder), *argv]
 
     def _launch(self, name: Name, argv: Sequence[str], *, death: signal.Signals) -> None:
-        with (self._dir / f"{name}.log").open("ab") as log:
+        with (self._dir / f"{name}.log").open("ab") as log, self._forks:
             self._processes[name] = subprocess.Popen(
                 self._launcher(self._dir / name, death, argv),
                 stdin=subprocess.DEVNULL,

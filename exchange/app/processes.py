@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ BOOT_FAILED = 3
 
 
 @contextmanager
-def servers(settings: Settings) -> Iterator[Urls]:
+def servers(
+    settings: Settings, *, forks: AbstractContextManager[Any] | None = None
+) -> Iterator[Urls]:
     """Postgres and Valkey: those of the settings, those a running exchange of this data folder has,
     or our own for as long as the block lasts. Migrated. Raises `EmbeddedError`."""
     if settings.database_url is not None and settings.valkey_url is not None:
@@ -53,7 +55,7 @@ def servers(settings: Settings) -> Iterator[Urls]:
     if running is not None:
         yield running
         return
-    embedded = Servers(Path(settings.data_dir))
+    embedded = Servers(Path(settings.data_dir), forks=forks)
     started = embedded.start()
     urls = Urls(database_url=started.database_url, valkey_url=started.valkey_url)
     run_file = Path(settings.data_dir) / RUN_FILE
@@ -119,13 +121,24 @@ def _write_private(path: Path, data: bytes) -> None:
 def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda _: None) -> None:
     """Serve until told to stop (SIGTERM, SIGINT: drain, nothing lost). `on_ready` hears the address
     once the sockets listen."""
-    with servers(settings) as urls:
-        stop_jobs = _jobs_child(settings) if settings.jobs else None
+    forks = _forks()
+    with servers(settings, forks=forks) as urls:
+        stop_jobs = _jobs_child(settings, forks) if settings.jobs else None
         try:
             _gunicorn(settings, urls, on_ready)
         finally:
             if stop_jobs is not None:
                 stop_jobs()
+
+
+def _forks() -> AbstractContextManager[Any]:
+    """Held by every fork of this process, and by threads while they start a process: a worker that
+    is forked in that moment would keep open the pipe on which the starting thread waits."""
+    lock = threading.RLock()
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
+    return lock
 
 
 def _gunicorn(settings: Settings, urls: Urls, on_ready: Callable[[str], None]) -> None:
@@ -182,7 +195,7 @@ def _gunicorn(settings: Settings, urls: Urls, on_ready: Callable[[str], None]) -
 # --- the jobs process beside the workers ----------------------------------------------------------
 
 
-def _jobs_child(settings: Settings) -> Callable[[], None]:
+def _jobs_child(settings: Settings, forks: AbstractContextManager[Any]) -> Callable[[], None]:
     """Keep one `exchange jobs` running beside us; the answer stops it. A thread of its own holds
     the child, for the kernel's signal at our death is that of the thread which forked it."""
     stop = threading.Event()
@@ -192,7 +205,8 @@ def _jobs_child(settings: Settings) -> Callable[[], None]:
 
     def keep() -> None:
         while not stop.is_set():
-            child = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
+            with forks:
+                child = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
             while not stop.is_set() and _is_alive(child):
                 stop.wait(0.2)
             if stop.is_set():

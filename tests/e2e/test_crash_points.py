@@ -6,6 +6,8 @@ the seller asks again under the same key until it knows. All cells run on one ex
 the other, while the leads of the cells before are being resolved; the judges look at the whole.
 """
 
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -125,3 +127,5 @@ def test_a_stuck_post_of_a_living_worker_is_resolved_without_a_restart(place: Si
     assert place.pids("worker") == workers
     place.settle(within_s=RESOLVED_WITHIN_S)
     assert judged(place, [final]).wrong == []
+    for pid in workers:  # else its stop would wait for the stuck post
+        os.kill(pid, signal.SIGKILL)

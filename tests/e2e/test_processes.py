@@ -101,7 +101,7 @@ def test_processes_and_servers_that_end_together_come_back_together(tmp_path: Pa
     process = child(command, tmp_path / "err")
     try:
         url = first_line(process, tmp_path / "err")["url"]
-        for _ in range(4):
+        for _ in range(6):
             until(lambda: called(url, "GET", "/healthz").status == 200, "it answers")
             for pid in children(process.pid):
                 if kind_of(pid) is not None:
