@@ -25,6 +25,7 @@ from typing import Any, Final
 import msgspec
 
 from exchange.core.doubt import Reading
+from exchange.core.fields import looks_personal, names_a_person
 from exchange.core.model import Bid, Contract, Lead, Ping, PingConsent, Value
 from exchange.core.money import BadMoney, micros_of, text_of
 from exchange.core.reasons import Delivery, NonBid
@@ -203,6 +204,15 @@ def _ref(ref: str | int | None) -> str | None:
     return text if 0 < len(text) <= REF_LENGTH_MAX and text.isprintable() else None
 
 
+def _ref_of_sale(ref: str | int | None) -> str | None:
+    """As `_ref`, from a buyer that has the record: one that repeats an e-mail address or a spelt
+    phone number is dropped, for references stand in custody for ever. Bare digits are ids."""
+    text = _ref(ref)
+    if text is None or text.isdigit():
+        return text
+    return None if names_a_person(text) or looks_personal(text) else text
+
+
 # --- post -----------------------------------------------------------------------------------------
 
 
@@ -310,13 +320,13 @@ def _said(reply: HttpReply) -> Reading:
     if verdict.status == "accepted" and is_good:
         return Reading(
             delivery=Delivery.ACCEPTED,
-            buyer_ref=_ref(verdict.ref),
+            buyer_ref=_ref_of_sale(verdict.ref),
             redirect_url=_redirect_url(verdict.redirect_url),
         )
     if verdict.status == "rejected":
         return Reading(
             delivery=Delivery.REJECTED,
-            buyer_ref=_ref(verdict.ref),
+            buyer_ref=_ref_of_sale(verdict.ref),
             buyer_reason=_reason(verdict.reason),
         )
     return _UNKNOWN

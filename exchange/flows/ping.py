@@ -184,7 +184,8 @@ class Pings:
         """Invite, ask every invited contract at once, and rank what came back."""
         standing = self._standing
         book = standing.book
-        index, mask_id = book.indexes[ping.vertical_id], standing.mask_id(ping.vertical_id)
+        vertical, index = book.verticals[ping.vertical_id], book.indexes[ping.vertical_id]
+        mask_id = standing.mask_id(ping.vertical_id)
         invited = invite(
             ping,
             index,
@@ -193,10 +194,12 @@ class Pings:
             invited_max=self._limits.invited_max,
         )
         seats = [standing.seat(contract) for contract in invited.contracts]
-        asking = Asking(seats, now_ms=self._clock.now_ms(), close_early=may_close_early(ping))
+        asking = Asking(
+            seats, now_ms=self._clock.now_ms(), close_early=may_close_early(ping, vertical)
+        )
         if asking.seats:
             await self._buyers.ask(
-                self._calls(ping, asking.seats, book.verticals[ping.vertical_id]),
+                self._calls(ping, asking.seats, vertical),
                 deadline=began + (ping.tmax_ms - self._limits.answer_reserve_ms) / 1000,
                 on_answer=asking.on_answer,
             )
@@ -408,11 +411,11 @@ def read_answer(seat: Seat, answer: Answer, now_ms: int) -> Bid | NonBid:
     return NON_BID_OF[answer.kind]
 
 
-def may_close_early(ping: Ping) -> bool:
+def may_close_early(ping: Ping, vertical: Vertical) -> bool:
     """Whether the auction may end as soon as its winner is certain. A direct lead falls through to
     lower bids, and named consent shows them to the consumer, so there they are waited for; the
     bids below a promised payout are of no use to a post."""
-    return not (ping.direct or (ping.consent and ping.consent.buyers))
+    return not (ping.direct or is_named(ping, vertical))
 
 
 def no_offer_reason(auctioned: Auctioned) -> int:

@@ -324,3 +324,20 @@ def test_a_redirect_that_is_no_plain_address_is_dropped(url):
     body = json.dumps({"status": "accepted", "redirect_url": url}).encode()
     reading = dialect.read_delivery(HttpReply(status=200, body=body))
     assert reading == Reading(delivery=Delivery.ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    ("ref", "kept"),
+    [
+        ("sale-77", "sale-77"),
+        (2135552368, "2135552368"),  # bare digits are what buyers number their sales with
+        ("2026-11-22/0042", "2026-11-22/0042"),
+        ("ada@mail.example", None),
+        ("+12135552368", None),
+        ("lead (213) 555-2368", None),
+    ],
+)
+def test_a_reference_that_repeats_the_consumer_is_dropped(ref, kept):
+    for status in ("accepted", "rejected"):
+        body = json.dumps({"status": status, "ref": ref}).encode()
+        assert dialect.read_delivery(HttpReply(status=200, body=body)).buyer_ref == kept

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from exchange.core.model import Bid, Contract, ContractTerms, Ping, PingConsent
+from exchange.core.model import (
+    Bid,
+    Contract,
+    ContractTerms,
+    Ping,
+    PingConsent,
+    Vertical,
+    VerticalTerms,
+)
 from exchange.core.reasons import NonBid
 from exchange.core.wire import Answer, HttpReply, NoReply, NoReplyKind
 from exchange.flows.ping import NON_BID_OF, Asking, may_close_early
@@ -91,10 +99,17 @@ def ping(**given: Any) -> Ping:
     )
 
 
+def vertical(consent: Any) -> Vertical:
+    return Vertical(id=1, key="v", terms=VerticalTerms(currency="USD", fields={}, consent=consent))
+
+
 def test_direct_leads_and_named_consent_wait_for_lower_bids() -> None:
-    assert may_close_early(ping())
-    assert not may_close_early(ping(direct=True))
-    assert not may_close_early(ping(consent=PingConsent(kind="named", buyers=("Acme",))))
+    plain, named = vertical("tcpa"), vertical("named")
+    assert may_close_early(ping(), plain)
+    assert not may_close_early(ping(direct=True), plain)
+    shown = PingConsent(kind="named", buyers=("Acme",))
+    assert not may_close_early(ping(consent=shown), plain)
+    assert not may_close_early(ping(), named), "the consumer is yet to be shown who bid"
 
 
 @pytest.mark.parametrize("kind", NoReplyKind)
