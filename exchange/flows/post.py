@@ -113,6 +113,7 @@ class Posts:
         """Wait for every post under way: their answers are owed."""
         while self._running:
             await asyncio.wait(self._running)
+        await self._sales.drain()
 
     async def _within(
         self, work: Coroutine[Any, Any, Outcome], lead_id: str, seller: Seller, began: float

@@ -80,6 +80,7 @@ class Sales:
         self._secret, self._claim_trial, self._tell_late = secret, claim_trial, tell_late
         self._limits, self._boot_id, self._worker = limits, boot_id, worker
         self._at = at
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def sell(self, deal: Deal) -> Sold:
         """Offer the lead to one candidate after another until one takes it, one leaves it in doubt,
@@ -97,6 +98,11 @@ class Sales:
         book = self._standing.book
         record = record_of(run, book, now=self._clock.loop_time(), worker=self._worker)
         return Sold(record=record, reply=None if run.is_taken else reply_of(run, book))
+
+    async def drain(self) -> None:
+        """Wait until Valkey was told of every sale; call it once no post is under way."""
+        while self._telling:
+            await asyncio.wait(self._telling)
 
     # --- one candidate's turn ---------------------------------------------------------------------
 
@@ -379,8 +385,7 @@ class Sales:
             )
         if await self._written(run, unit):
             await self._at("booked")
-            await self._tell_caps(end.attempt, end.new)
-            await self._at("counted")
+            self._counted_soon(end)
         else:
             await self._tell_late(end)
 
@@ -393,6 +398,17 @@ class Sales:
                 return (await self._commit(run, unit)).kind == "done"
             except CommitsDown:
                 await asyncio.sleep(RESULT_RETRY_S)
+
+    def _counted_soon(self, end: Ended) -> None:
+        """Tell Valkey of a RESULT; the seller need not wait for it: until it knows, the hold stands
+        and keeps the room."""
+        task = asyncio.create_task(self._counted(end))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _counted(self, end: Ended) -> None:
+        await self._tell_caps(end.attempt, end.new)
+        await self._at("counted")
 
     async def _tell_caps(self, attempt: AttemptRow, state: str) -> None:
         """What the attempt's state means for its hold in Valkey."""
