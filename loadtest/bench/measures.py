@@ -59,6 +59,8 @@ def ping_cost(bench: Bench) -> Figures:
         "tls_ratio_to_aiohttp_client": _ratio(rounds, "tls", "aiohttp_tls"),
         "aiohttp_cpu_us": cpu_us["aiohttp"],
         "aiohttp_tls_cpu_us": cpu_us["aiohttp_tls"],
+        "bids": _median(one["plain"]["bids"] for one in rounds),
+        "tls_bids": _median(one["tls"]["bids"] for one in rounds),
         "per_s": _median(one["plain"]["per_s"] for one in rounds),
         "per_s_of_a_core": 1e6 / cpu_us["plain"],
         "aiohttp_per_s": _median(one["aiohttp"]["per_s"] for one in rounds),
@@ -73,12 +75,26 @@ def _round(bench: Bench) -> dict[str, Figures]:
     bare = [request_bytes("/ping", "127.0.0.1", (), body)]
     return {
         "aiohttp": _saturated(bench, bench.baseline["port"], bench.baseline["pid"], bare),
-        "plain": _saturated(bench, exchange.port, exchange.worker_pid, plain),
+        "plain": _bought(bench, plain),
         "aiohttp_tls": _saturated(
             bench, bench.baseline_tls["port"], bench.baseline_tls["pid"], bare
         ),
-        "tls": _saturated(bench, exchange.port, exchange.worker_pid, tls),
+        "tls": _bought(bench, tls),
     }
+
+
+def _bought(bench: Bench, requests: Sequence[bytes]) -> Figures:
+    """The exchange at saturation, and how many bids its pings got: a ping that asked fewer buyers
+    (because they were rested, say) would be cheap and prove nothing."""
+    exchange = bench.exchange
+    with _log_of(exchange) as lines:
+        figures = _saturated(bench, exchange.port, exchange.worker_pid, requests)
+    bids = [
+        sum(answer == "bid" for answer in line["answers"].values())
+        for line in lines
+        if line["event"] == "ping"
+    ]
+    return {**figures, "bids": sum(bids) / max(1, len(bids))}
 
 
 def _saturated(bench: Bench, port: int, pid: int, requests: Sequence[bytes]) -> Figures:

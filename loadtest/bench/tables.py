@@ -40,6 +40,7 @@ def _costs(document: dict[str, Any], out: Console) -> None:
         ("pings a second if it had a core alone", "per_s_of_a_core", None),
     ):
         table.add_row(what, f"{ping[ours]:,.0f}", f"{ping[theirs]:,.0f}" if theirs else "")
+    table.add_row("bids a ping got, plain and TLS", f"{ping['bids']:.2f}, {ping['tls_bids']:.2f}")
     out.print(table)
 
 
