@@ -1,18 +1,26 @@
-"""What a seller writes beside the fields: its own ids, and what it says of the consent. These are
-kept with the ping, and the words about consent go to every buyer asked, so none may name a
-consumer.
+"""What partners write in their own words: a seller's ids and what it says of the consent, a buyer's
+references and reasons. These are kept for good, logged, or shown to other buyers, so none may name
+a consumer.
 """
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from exchange.core.fields import names_a_person
+from exchange.core.fields import looks_personal, names_a_person
 from exchange.core.messages import LeadRequest, PingRequest
 from exchange.core.model import PingConsent
 
 Request = TypeVar("Request", PingRequest, LeadRequest)
 WITHHELD = "withheld"
+REF_LENGTH_MAX: Final = 128
+"""A longer reference is not kept: it would be carried in every record and statement."""
+REASON_LENGTH_MAX: Final = 64
+REASON_DIGITS_MAX: Final = 3
+"""More digits could be a phone number or a birthday."""
+OTHER_REASON: Final = "other"
+"""What is kept of a rejection whose reason is not a code: a free text could repeat the consumer's
+data, and reasons are logged."""
 
 
 def without_persons(request: Request) -> tuple[Request, tuple[str, ...]]:
@@ -39,3 +47,32 @@ def consent_without_persons(consent: PingConsent) -> tuple[PingConsent, tuple[st
     if not changes:
         return consent, ()
     return replace(consent, **changes), tuple(f"consent.{name}" for name in changes)
+
+
+def ref_of_bid(ref: str | int | None) -> str | None:
+    """A buyer's own id of its bid as text; too long or unprintable, and it is dropped."""
+    if ref is None:
+        return None
+    text = str(ref) if isinstance(ref, str) or abs(ref) < 10**REF_LENGTH_MAX else ""
+    return text if 0 < len(text) <= REF_LENGTH_MAX and text.isprintable() else None
+
+
+def ref_of_sale(ref: str | int | None) -> str | None:
+    """As `ref_of_bid`, from a buyer that has the record: one that repeats an e-mail address or a
+    spelt phone number is dropped, for references stand in custody for ever. Bare digits are ids."""
+    text = ref_of_bid(ref)
+    if text is None or text.isdigit():
+        return text
+    return None if names_a_person(text) or looks_personal(text) else text
+
+
+def reason_code(reason: str | int | None) -> str | None:
+    """A reason that is a code (letters, underscores, up to three digits), in lower case; any other
+    text becomes `other`."""
+    if reason is None:
+        return None
+    code = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
+    letters = code.replace("_", "")
+    is_code = len(code) <= REASON_LENGTH_MAX and letters.isascii() and letters.isalnum()
+    is_short = sum(letter.isdigit() for letter in letters) <= REASON_DIGITS_MAX
+    return code if is_code and is_short else OTHER_REASON

@@ -25,23 +25,15 @@ from typing import Any, Final
 import msgspec
 
 from exchange.core.doubt import Reading
-from exchange.core.fields import looks_personal, names_a_person
+from exchange.core.labels import reason_code, ref_of_bid, ref_of_sale
 from exchange.core.model import Bid, Contract, Lead, Ping, PingConsent, Value
 from exchange.core.money import BadMoney, micros_of, text_of
 from exchange.core.reasons import Delivery, NonBid
 from exchange.core.wire import Answer, HttpReply, NoReply
 
-REF_LENGTH_MAX: Final = 128
-"""A longer reference is not kept: it would be carried in every record and statement."""
-REASON_LENGTH_MAX: Final = 64
-REASON_DIGITS_MAX: Final = 3
-"""More digits could be a phone number or a birthday."""
 URL_LENGTH_MAX: Final = 2048
 EXPIRES_IN_S_MAX: Final = 31 * 86_400
 """A bid that claims to live longer than a month is taken to live a month."""
-OTHER_REASON: Final = "other"
-"""What is kept of a rejection whose reason is not a code: a free text could repeat the consumer's
-data, and reasons are logged."""
 SECRET_PREFIX: Final = "whsec_"
 
 _encode = msgspec.json.Encoder().encode
@@ -172,7 +164,7 @@ def _bid(contract: Contract, answer: _Answer, at_ms: int | None) -> Bid | NonBid
         contract_id=contract.id,
         buyer_id=contract.buyer_id,
         price_micros=price_micros,
-        buyer_ref=_ref(answer.ref),
+        buyer_ref=ref_of_bid(answer.ref),
         expires_at_ms=expires_at_ms,
     )
 
@@ -194,23 +186,6 @@ def _is_allowed(contract: Contract, price_micros: int) -> bool:
         return price_micros == contract.price_micros
     bid_max = contract.bid_max_micros
     return contract.bid_min_micros <= price_micros and (bid_max is None or price_micros <= bid_max)
-
-
-def _ref(ref: str | int | None) -> str | None:
-    """The buyer's own id of its bid or sale as text; too long or unprintable, and it is dropped."""
-    if ref is None:
-        return None
-    text = str(ref) if isinstance(ref, str) or abs(ref) < 10**REF_LENGTH_MAX else ""
-    return text if 0 < len(text) <= REF_LENGTH_MAX and text.isprintable() else None
-
-
-def _ref_of_sale(ref: str | int | None) -> str | None:
-    """As `_ref`, from a buyer that has the record: one that repeats an e-mail address or a spelt
-    phone number is dropped, for references stand in custody for ever. Bare digits are ids."""
-    text = _ref(ref)
-    if text is None or text.isdigit():
-        return text
-    return None if names_a_person(text) or looks_personal(text) else text
 
 
 # --- post -----------------------------------------------------------------------------------------
@@ -320,28 +295,16 @@ def _said(reply: HttpReply) -> Reading:
     if verdict.status == "accepted" and is_good:
         return Reading(
             delivery=Delivery.ACCEPTED,
-            buyer_ref=_ref_of_sale(verdict.ref),
+            buyer_ref=ref_of_sale(verdict.ref),
             redirect_url=_redirect_url(verdict.redirect_url),
         )
     if verdict.status == "rejected":
         return Reading(
             delivery=Delivery.REJECTED,
-            buyer_ref=_ref_of_sale(verdict.ref),
-            buyer_reason=_reason(verdict.reason),
+            buyer_ref=ref_of_sale(verdict.ref),
+            buyer_reason=reason_code(verdict.reason),
         )
     return _UNKNOWN
-
-
-def _reason(reason: str | int | None) -> str | None:
-    """A reason that is a code (letters, underscores, up to three digits), in lower case; any other
-    text becomes `other`."""
-    if reason is None:
-        return None
-    code = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
-    letters = code.replace("_", "")
-    is_code = len(code) <= REASON_LENGTH_MAX and letters.isascii() and letters.isalnum()
-    is_short = sum(letter.isdigit() for letter in letters) <= REASON_DIGITS_MAX
-    return code if is_code and is_short else OTHER_REASON
 
 
 def _redirect_url(url: Any) -> str | None:

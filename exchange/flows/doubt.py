@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from exchange.core.book import Book
 from exchange.core.caps import held_windows
 from exchange.core.doubt import Finding
+from exchange.core.labels import reason_code, ref_of_sale
 from exchange.core.model import Buyer, Fact, is_id
 from exchange.core.resolution import Case, LeadNow, Told, ending, interrupted, into_doubt
 from exchange.effects.caps import Caps
@@ -150,7 +151,12 @@ class Resolving:
             case = await self._case(attempt_id, buyer_id) or case
         if case.state != "unknown":
             return _settled(case, outcome)
-        found = Finding(outcome=outcome, by=by, buyer_ref=buyer_ref, buyer_reason=buyer_reason)
+        found = Finding(
+            outcome=outcome,
+            by=by,
+            buyer_ref=ref_of_sale(buyer_ref),
+            buyer_reason=reason_code(buyer_reason),
+        )
         if await self._endings.end(case, found):
             return Resolved(kind="done", state=outcome, lead_id=case.lead.lead_id)
         return _settled(await self._case(attempt_id, buyer_id) or case, outcome)

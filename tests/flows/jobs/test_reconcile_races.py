@@ -121,6 +121,22 @@ async def test_a_buyers_word_ends_its_doubt_once(stage: Any, outcome: Any, state
     assert (await stage.now(began))["by"] == "callback"
 
 
+async def test_what_a_buyer_writes_of_the_consumer_is_not_kept(stage: Any) -> None:
+    began = await in_doubt(stage)
+    await stage.resolving.resolve(
+        began.attempt.attempt_id,
+        "rejected",
+        by="callback",
+        buyer_ref="lead of ada@mail.example",
+        buyer_reason="Ada Example, 213-555-2368, has a policy already",
+    )
+    events = await stage.database.fetch(
+        "SELECT state, detail FROM attempt_event WHERE lead_id = $1", began.lead.lead_id
+    )
+    [end] = [row["detail"] for row in events if row["state"] == "rejected"]
+    assert end == {"buyer_reason": "other", "resolved_by": "callback"}
+
+
 async def test_a_buyer_cannot_speak_for_another(stage: Any) -> None:
     began = await in_doubt(stage)
     said = await stage.resolving.resolve(
