@@ -269,9 +269,14 @@ def _checked_object(value: dict[Any, Any], path: str) -> bool:
 def _composed(value: Any) -> Any:
     """The same value with its text in NFC. What partners write (their references, a seller's sub
     id) must never be what keeps a sale from being booked."""
+    kind = type(value)
+    if (
+        kind is int or kind is bool or value is None
+    ):  # first: most are; a Mapping is costly to ask for
+        return value
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if isinstance(value, Mapping):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    if kind is dict or isinstance(value, Mapping):
         return {_composed(key): _composed(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_composed(item) for item in value]
