@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.crashing import Contract, Seller, Site, Told, judged, site, tell
+from tests.e2e.crashing import Contract, Seller, Site, Told, site, tell
 from tests.e2e.house import until
+from tests.e2e.judging import judged
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

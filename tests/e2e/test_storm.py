@@ -23,13 +23,12 @@ from tests.e2e.crashing import (
     Seller,
     Site,
     Told,
-    accepted_posts,
     chance,
-    judged,
     site,
     tell,
 )
 from tests.e2e.house import until
+from tests.e2e.judging import accepted_posts, judged
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -67,6 +66,7 @@ class Nemesis:
     def __init__(self, place: Site, seed: int) -> None:
         self._place, self._chance = place, chance(seed, "nemesis")
         self._timers: list[threading.Timer] = []
+        self._pace = threading.Event()  # never set: what comes when is the seed's to say
         self.done: Counter[str] = Counter()
         self.deeds: dict[str, Callable[[], object]] = {
             "kill a worker": lambda: place.kill("worker", which=self._chance.randrange(2)),
@@ -87,7 +87,7 @@ class Nemesis:
         last = time.monotonic() + seconds
         while time.monotonic() < last:
             for name in self._chance.sample(sorted(self.deeds), len(self.deeds)):
-                time.sleep(self._chance.uniform(1.0, 2.0))
+                self._pace.wait(self._chance.uniform(1.0, 2.0))
                 if time.monotonic() > last:
                     break
                 self.done[name] += self.deeds[name]() is not None
