@@ -270,9 +270,7 @@ def _composed(value: Any) -> Any:
     """The same value with its text in NFC. What partners write (their references, a seller's sub
     id) must never be what keeps a sale from being booked."""
     kind = type(value)
-    if (
-        kind is int or kind is bool or value is None
-    ):  # first: most are; a Mapping is costly to ask for
+    if kind is int or kind is bool or value is None:  # a Mapping is costly to ask for
         return value
     if isinstance(value, str):
         return value if value.isascii() else unicodedata.normalize("NFC", value)
