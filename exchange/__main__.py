@@ -8,6 +8,7 @@ wrongly.
 """
 
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -146,6 +147,7 @@ def _folder(given: Path | None) -> Iterator[Path]:
     if given is not None:
         yield given
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: it is removed, too
     with tempfile.TemporaryDirectory(prefix="exchange-demo-", ignore_cleanup_errors=True) as made:
         yield Path(made)
 
