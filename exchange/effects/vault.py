@@ -11,9 +11,10 @@ Sealing is AES-256-GCM under a fresh data key, so erasing a lead is destroying o
 lead has a wrapping key of its own as well: one key never meets enough random nonces to repeat one.
 The lead's id and the key's epoch are authenticated, so a sealed record opens only where it belongs.
 
-Keys have epochs (ints, from 1; the table `key_epoch` says since when, and which are retired). The file
-holds one master key a line, `<epoch> <64 hex digits>`; the highest epoch seals, all of them open.
-The lowest also makes the keyed hashes: they must stay comparable, so its line is never taken out.
+Keys have epochs (ints, from 1; the table `key_epoch` says since when, and which are retired). The
+file holds one master key a line, `<epoch> <64 hex digits>`; the highest epoch seals, all of them
+open. The lowest also makes the keyed hashes: they must stay comparable, so its line is never taken
+out.
 
 Exceptions: `VaultError` ─┬─ `NoKey` (the file is missing, unreadable or not a key file)
                           └─ `BadSeal` (wrong key, wrong place, or a byte was changed)
