@@ -3,11 +3,13 @@
 import pytest
 import typer
 
+from exchange.app import market_commands
 from exchange.app.commands import plainly
 from exchange.config import BadSettings
 from exchange.effects.valkey import ValkeyDown
 from exchange.effects.vault import NoKey
 from exchange.embedded import EmbeddedError
+from exchange.flows.market import UnknownVersion
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,18 @@ def test_what_an_operator_can_mend_is_told_in_a_sentence(
 def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(KeyError), plainly():
         raise KeyError("a bug")
+
+
+def test_exporting_a_version_that_never_was_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_such(*_: object) -> str:
+        raise UnknownVersion("there is no version 9; the newest is 3")
+
+    monkeypatch.setattr(market_commands, "with_tools", no_such)
+    with pytest.raises(typer.Exit) as ended:
+        market_commands.export(version=9)
+    said = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    assert "there is no version 9" in said.err
+    assert said.out == ""

@@ -91,7 +91,11 @@ def export(
     version: Annotated[int | None, typer.Option(help="An older version.")] = None,
 ) -> None:
     """Print the market in force as TOML that `apply` takes back."""
-    text = with_tools(data_dir, lambda base: market.export(base.store, version=version))
+    try:
+        text = with_tools(data_dir, lambda base: market.export(base.store, version=version))
+    except market.UnknownVersion as unknown:
+        err.print(f"[red]market[/] {unknown}", highlight=False)
+        raise typer.Exit(1) from None
     sys.stdout.write(text)
 
 

@@ -72,6 +72,10 @@ class UnknownParty(Exception):
     """There is no seller or buyer of this key."""
 
 
+class UnknownVersion(Exception):
+    """The market never had this version."""
+
+
 async def plan(
     store: BookStore,
     text: str,
@@ -166,9 +170,15 @@ async def edit(
 
 
 async def export(store: BookStore, *, version: int | None = None) -> str:
-    """The market in force (or a version of it) as TOML that `apply` takes back."""
-    version, objects = await store.objects(version)
-    return market_text(doc_of(objects), version=version)
+    """The market in force (or a version of it) as TOML that `apply` takes back. Raises
+    `UnknownVersion`."""
+    newest, objects = await store.objects()
+    wanted = newest if version is None else version
+    if wanted != newest:
+        if not 0 < wanted < newest:
+            raise UnknownVersion(f"there is no version {wanted}; the newest is {newest}")
+        _, objects = await store.objects(wanted)
+    return market_text(doc_of(objects), version=wanted)
 
 
 def substituted(text: str, origins: Mapping[str, str]) -> str:

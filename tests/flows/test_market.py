@@ -11,12 +11,22 @@ import asyncpg
 import msgspec
 import pytest
 
+from exchange.core.market_text import base_version
 from exchange.core.model import MarketDoc
 from exchange.effects.book import BookStore, Moved, TooManyKeys
 from exchange.effects.postgres import Database
 from exchange.effects.vault import Vault
 from exchange.flows import market
-from exchange.flows.market import NotApplied, UnknownParty, apply, create_key, edit, export, plan
+from exchange.flows.market import (
+    NotApplied,
+    UnknownParty,
+    UnknownVersion,
+    apply,
+    create_key,
+    edit,
+    export,
+    plan,
+)
 
 pytestmark = pytest.mark.real
 
@@ -182,6 +192,15 @@ async def test_an_exported_file_knows_its_base(store: BookStore) -> None:
     text = (await export(store)).replace('{ per = "day", leads = 6 }', '{ per = "day", leads = 9 }')
     assert await applied(store, text) == 3
     assert await live(store) == {"acme-auto-west": (False, 9), "iris-auto": (True, 250)}
+
+
+async def test_a_version_that_never_was_is_not_exported(store: BookStore) -> None:
+    await applied(store)
+    await edit(store, paused("iris-auto"), by="op", why="")
+    assert base_version(await export(store, version=1)) == 1
+    for version in (-1, 0, 3):
+        with pytest.raises(UnknownVersion, match=f"there is no version {version}"):
+            await export(store, version=version)
 
 
 async def test_a_live_edit_with_mistakes_is_refused(store: BookStore) -> None:
