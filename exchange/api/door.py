@@ -153,9 +153,12 @@ class Door:
             return self._refused(asked.request, errors.BUG, asked.began, asked.key)
 
     async def _body(self, request: web.Request) -> bytes | Refusal:
-        """The body, within its size and its time."""
+        """The body, within its size and its time. One that says it is too large is not read."""
         if "Content-Encoding" in request.headers:
             return errors.ENCODED
+        if (request.content_length or 0) > request.client_max_size:
+            self._limit_hit("body_bytes_max")
+            return errors.TOO_LARGE
         try:
             if request.content.is_eof():  # it came with the head: no timer needed
                 return await request.read()
