@@ -79,7 +79,10 @@ class Standing:
         brake_s: int,
         trial_s: int,
         worker_number: int,
+        masks_max: int = 10_000,
     ) -> None:
+        """`masks_max`: how many masks wait to be written while the database is away; then the
+        oldest is dropped, and `explain` cannot re-run the filter of its pings."""
         self.book = book
         self.adopted_at_ms = 0
         self._buyers = buyers
@@ -93,7 +96,7 @@ class Standing:
         self._segments: dict[int, dict[str, dict[Any, int]]] = {}
         self._mask_ids: dict[int, int] = {}
         self._saved: dict[int, tuple[Any, ...]] = {}
-        self._worker_number = worker_number
+        self._worker_number, self._masks_max = worker_number, masks_max
         self.masks_to_save: list[MaskDoc] = []
 
     # --- asking ---------------------------------------------------------------------------------
@@ -160,9 +163,13 @@ class Standing:
 
     def refresh(self, now: datetime) -> None:
         """Compute the bits again for every vertical; cheap when nothing changed."""
+        self._refresh(self.book.indexes, now)
+
+    def _refresh(self, verticals: Iterable[int], now: datetime) -> None:
         resting = [b for b in self._asked_buyers() if not self._seats_healthy(b)]
         braked = [b for b in self._doubts if self._shut(b, now)]
-        for vertical_id, index in self.book.indexes.items():
+        for vertical_id in verticals:
+            index = self.book.indexes[vertical_id]
             full, segments = self._full_masks(index)
             gates = (
                 (NonBid.BUYER_BRAKED, _buyers_mask(index, braked)),
@@ -224,6 +231,7 @@ class Standing:
                 segments=segments,
             )
         )
+        del self.masks_to_save[: -self._masks_max]
 
     def _new_mask_id(self, now: datetime) -> int:
         """Unique without asking anyone: milliseconds, the worker's number in the low ten bits.
@@ -235,9 +243,11 @@ class Standing:
     # --- learning ---------------------------------------------------------------------------------
 
     def note_full(self, full: FullWindow, now: datetime) -> None:
-        """A reserve answered that this window is full."""
+        """A reserve answered that this window is full: bits of its own vertical alone change."""
         self._full[(full.buyer_id, full.win)] = full
-        self.refresh(now)
+        contract = self.book.contracts.get(full.contract_id)
+        if contract is not None and contract.vertical_id in self.book.indexes:
+            self._refresh((contract.vertical_id,), now)
 
     def full_windows(self) -> Iterable[FullWindow]:
         """The windows thought full, to be read again."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from exchange.core.book import Book, compile_book, rows_of
@@ -22,6 +23,7 @@ from exchange.effects.buyers import Buyers
 from exchange.flows.standing import FullWindow, Standing
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
+MASKS_MAX = 5
 BUYER = BuyerTerms(
     ping_url="https://a.example/ping", post_url="https://a.example/post", time_zone="UTC"
 )
@@ -33,7 +35,10 @@ def market(*, note: str = "") -> Book:
             "auto": VerticalTerms(
                 currency="USD",
                 fields={"state": FieldTerms(type="enum", values=("CA", "NV"), ping=True)},
-            )
+            ),
+            "home": VerticalTerms(
+                currency="USD", fields={"age": FieldTerms(type="int", ping=True)}
+            ),
         },
         buyers={"acme": BUYER, "beacon": BUYER},
         contracts={
@@ -42,13 +47,14 @@ def market(*, note: str = "") -> Book:
             ),
             "b": ContractTerms(buyer="beacon", vertical="auto", hours={"mon": "13:00-14:00"}),
             "c": ContractTerms(buyer="beacon", vertical="auto", priority=7 if note else 100),
+            "d": ContractTerms(buyer="beacon", vertical="home", hours={"mon": "13:00-14:00"}),
         },
     )
     return compile_book(rows_of(doc))
 
 
 BOOK = market()
-VERTICAL = next(iter(BOOK.verticals))
+VERTICAL = next(one.id for one in BOOK.verticals.values() if one.key == "auto")
 
 
 @pytest.fixture
@@ -62,6 +68,7 @@ async def standing() -> AsyncIterator[Standing]:
         brake_s=300,
         trial_s=30,
         worker_number=5,
+        masks_max=MASKS_MAX,
     )
     made.adopt(BOOK, NOW)
     yield made
@@ -84,6 +91,16 @@ def contract(key: str):
     return next(one for one in BOOK.contracts.values() if one.key == key)
 
 
+def full_window(key: str) -> FullWindow:
+    return FullWindow(
+        contract_id=contract(key).id,
+        buyer_id=contract(key).buyer_id,
+        win="w",
+        limit=1,
+        segment=("state", "CA"),
+    )
+
+
 def cleared(standing: Standing, state: str = "CA") -> dict[NonBid, list[str]]:
     """The contracts cleared for a ping, by reason."""
     index = standing.book.indexes[VERTICAL]
@@ -102,13 +119,7 @@ async def test_a_contract_out_of_hours_is_a_cleared_bit_and_open_again_at_its_ho
 
 
 async def test_a_segment_that_is_full_clears_its_contract_for_that_segment_alone(standing) -> None:
-    full = FullWindow(
-        contract_id=contract("a").id,
-        buyer_id=contract("a").buyer_id,
-        win="w",
-        limit=1,
-        segment=("state", "CA"),
-    )
+    full = full_window("a")
     standing.note_full(full, NOW)
     assert cleared(standing, "CA")[NonBid.CAP_FULL] == ["a"]
     assert NonBid.CAP_FULL not in cleared(standing, "NV")
@@ -145,9 +156,33 @@ async def test_bits_get_a_new_id_only_when_they_change(standing) -> None:
     assert standing.mask_id(VERTICAL) == first
     standing.refresh(NOW + timedelta(hours=1))
     assert standing.mask_id(VERTICAL) > first
-    assert [mask.mask_id for mask in standing.masks_to_save] == [first, standing.mask_id(VERTICAL)]
+    saved = [mask.mask_id for mask in standing.masks_to_save if mask.vertical_id == VERTICAL]
+    assert saved == [first, standing.mask_id(VERTICAL)]
     assert first & 1023 == 5, "the worker's number is in it"
     assert standing.mask_id(VERTICAL) < 2**53, "it stands in custody events"
+
+
+async def test_a_full_window_changes_the_bits_of_its_own_vertical_alone(standing) -> None:
+    home = next(one.id for one in BOOK.verticals.values() if one.key == "home")
+    before = standing.mask_id(VERTICAL), standing.mask_id(home)
+    standing.note_full(full_window("a"), NOW + timedelta(hours=1))
+    assert standing.mask_id(VERTICAL) > before[0]
+    assert standing.mask_id(home) == before[1]
+    assert cleared(standing)[NonBid.CAP_FULL] == ["a"]
+
+
+async def test_a_full_window_of_a_contract_that_is_gone_changes_nothing(standing) -> None:
+    before = standing.mask_id(VERTICAL)
+    standing.note_full(msgspec.structs.replace(full_window("a"), contract_id=999), NOW)
+    assert standing.mask_id(VERTICAL) == before
+
+
+async def test_masks_that_cannot_be_written_are_bounded(standing) -> None:
+    for hour in range(2 * MASKS_MAX):
+        standing.refresh(NOW + timedelta(hours=hour % 2))
+    kept = [mask.mask_id for mask in standing.masks_to_save if mask.vertical_id == VERTICAL]
+    assert len(standing.masks_to_save) == MASKS_MAX
+    assert kept[-1] == standing.mask_id(VERTICAL), "the newest is kept"
 
 
 async def test_a_seat_is_rebuilt_only_for_a_contract_that_changed(standing) -> None:
