@@ -23,6 +23,9 @@ from exchange.core.model import Buyer, Contract, Ping
 from exchange.core.reasons import NonBid
 from exchange.effects.buyers import Buyers, Endpoint
 
+KINDS = ("ping", "post", "status")
+"""What a buyer has an endpoint for; each is kept under `ID.KIND`."""
+
 Gates = tuple[tuple[NonBid, int], ...]
 
 
@@ -89,6 +92,7 @@ class Standing:
         self._dialects = dialects
         self._brake_count, self._brake_s, self._trial_s = brake_count, brake_s, trial_s
         self._seats: dict[int, Seat] = {}
+        self._reached: set[int] = set()
         self._full: dict[tuple[int, str], FullWindow] = {}
         self._doubts: dict[int, Doubts] = {}
         self._hours: dict[int, tuple[Index, int, int]] = {}
@@ -125,6 +129,7 @@ class Standing:
         url = {"ping": terms.ping_url, "post": terms.post_url, "status": terms.status_url}[kind]
         if url is None:
             raise LookupError(f"buyer {buyer.key} has no {kind} url")
+        self._reached.add(buyer.id)
         return self._buyers.endpoint(
             key=f"{buyer.id}.{kind}",
             url=url,
@@ -156,10 +161,24 @@ class Standing:
         return self._mask_ids.get(vertical_id, 0)
 
     def adopt(self, book: Book, now: datetime) -> None:
-        """Put a new book in force between two pings. Seats are rebuilt as they are asked for."""
+        """Put a new book in force between two pings. Seats are rebuilt as they are asked for; those
+        of contracts that left the market are given up, and so are their buyers' connections."""
         self.book = book
+        self._gave_up()
         self.adopted_at_ms = int(now.timestamp() * 1000)
         self.refresh(now)
+
+    def _gave_up(self) -> None:
+        contracts, buyers = self.book.contracts, self.book.buyers
+        gone = {
+            each for each in self._reached if (buyer := buyers.get(each)) is None or buyer.closed
+        }
+        for seat in tuple(self._seats.values()):
+            contract = contracts.get(seat.contract.id)
+            if contract is None or contract.closed or contract.buyer_id in gone:
+                del self._seats[seat.contract.id]
+        self._buyers.retire(f"{buyer_id}.{kind}" for buyer_id in gone for kind in KINDS)
+        self._reached -= gone
 
     def refresh(self, now: datetime) -> None:
         """Compute the bits again for every vertical; cheap when nothing changed."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from exchange.core.book import Book, compile_book, rows_of
+from exchange.core.book import Book, Rows, compile_book, edited, finished, rows_of
 from exchange.core.brake import Doubts
 from exchange.core.model import (
     BuyerTerms,
@@ -58,8 +58,14 @@ VERTICAL = next(one.id for one in BOOK.verticals.values() if one.key == "auto")
 
 
 @pytest.fixture
-async def standing() -> AsyncIterator[Standing]:
-    buyers = Buyers(lab=True)
+async def buyers() -> AsyncIterator[Buyers]:
+    made = Buyers(lab=True)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def standing(buyers: Buyers) -> Standing:
     made = Standing(
         BOOK,
         buyers=buyers,
@@ -71,8 +77,7 @@ async def standing() -> AsyncIterator[Standing]:
         masks_max=MASKS_MAX,
     )
     made.adopt(BOOK, NOW)
-    yield made
-    await buyers.close()
+    return made
 
 
 def ping(state: str = "CA") -> Ping:
@@ -192,3 +197,61 @@ async def test_a_seat_is_rebuilt_only_for_a_contract_that_changed(standing) -> N
     standing.adopt(changed, NOW)
     moved = next(one for one in changed.contracts.values() if one.key == "c")
     assert standing.seat(moved).contract is moved
+
+
+def after(*, contracts: str = "", buyers: tuple[str, ...] = ()) -> Book:
+    """The market after these left it."""
+    gone = [one for one in BOOK.contracts.values() if one.key in contracts]
+    left = [one for one in BOOK.buyers.values() if one.key in buyers]
+    rows = Rows(
+        version=BOOK.version + 1,
+        contracts=tuple(msgspec.structs.replace(one, closed=True) for one in gone),
+        buyers=tuple(msgspec.structs.replace(one, closed=True) for one in left),
+    )
+    return finished(edited(BOOK, rows))
+
+
+def reached(standing: Standing, *keys: str) -> dict[str, int]:
+    """Takes the seats of these contracts; their buyers' ids by key."""
+    for key in keys:
+        standing.seat(contract(key))
+    return {one.key: one.id for one in BOOK.buyers.values()}
+
+
+async def test_a_buyer_that_left_the_market_keeps_no_seat_and_no_connection(
+    standing, buyers
+) -> None:
+    ids = reached(standing, "a", "b")
+    standing.endpoint(BOOK.buyers[ids["acme"]], "post")
+    webhook = {"url": "https://s.example", "headers": {}, "in_flight_max": 1, "tls_ca": None}
+    buyers.endpoint(key=f"{ids['acme']}.webhook", pool="post", **webhook)
+    before = standing.seat(contract("b"))
+
+    standing.adopt(after(contracts="a", buyers=("acme",)), NOW)
+
+    assert set(buyers.stats()) == {f"{ids['beacon']}.ping", f"{ids['acme']}.webhook"}
+    assert standing.seat(contract("b")) is before
+
+
+async def test_a_contract_that_left_gives_up_its_seat_but_not_its_buyers_connection(
+    standing, buyers
+) -> None:
+    ids = reached(standing, "b", "c")
+    before = standing.seat(contract("b"))
+
+    standing.adopt(after(contracts="b"), NOW)
+
+    assert set(buyers.stats()) == {f"{ids['beacon']}.ping"}
+    standing.adopt(BOOK, NOW)
+    assert standing.seat(contract("b")) is not before
+
+
+async def test_a_closed_buyer_that_was_reached_again_is_given_up_at_the_next_book(
+    standing, buyers
+) -> None:
+    ids = reached(standing, "a")
+    left = after(contracts="a", buyers=("acme",))
+    standing.adopt(left, NOW)
+    standing.endpoint(left.buyers[ids["acme"]], "post")
+    standing.adopt(left, NOW)
+    assert buyers.stats() == {}

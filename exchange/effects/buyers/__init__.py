@@ -14,7 +14,7 @@ request was given to the transport.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from exchange.core.addresses import Target, target
@@ -115,9 +115,9 @@ class Buyers:
         self._endpoints[key] = (spec, made)
         return made
 
-    def retain(self, keys: Sequence[str] | frozenset[str] | set[str]) -> None:
-        """Retire every endpoint whose key is not among these."""
-        for key in self._endpoints.keys() - set(keys):
+    def retire(self, keys: Iterable[str]) -> None:
+        """Retire the endpoints of these keys, if there are any: calls under way still end."""
+        for key in self._endpoints.keys() & set(keys):
             self._retire(self._endpoints.pop(key)[1])
 
     def is_healthy(self, key: str) -> bool:
