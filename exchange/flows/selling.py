@@ -108,7 +108,7 @@ class Sales:
 
     async def _turn(self, run: Run, candidate: Candidate) -> None:
         began = self._clock.loop_time()
-        loss = await self._barred(run, candidate)
+        loss = self._barred(run, candidate)
         if loss is not None:
             run.step(candidate, loss)
             return
@@ -121,6 +121,11 @@ class Sales:
             full = isinstance(reserved, Full)
             run.step(candidate, Loss.CAP_LOST if full else Loss.CAPS_UNREADABLE)
             return
+        if not await self._may_try(buyer.id):
+            if held and candidate.attempt_id is None:
+                await self._caps.release(buyer.id, attempt_id)
+            run.step(candidate, Loss.BRAKED)
+            return
         await self._at("reserved")
         attempt = self._attempt(run.deal, contract, buyer, candidate, attempt_id, held, reserved)
         if not await self._intent(run, candidate, contract, attempt, held):
@@ -128,7 +133,7 @@ class Sales:
         await self._at("intended")
         await self._delivered(run, candidate, contract, buyer, attempt, began)
 
-    async def _barred(self, run: Run, candidate: Candidate) -> Loss | None:
+    def _barred(self, run: Run, candidate: Candidate) -> Loss | None:
         """Why this candidate may not buy any more, in order of precedence; `None` when it may."""
         book, deal, now = self._standing.book, run.deal, self._clock.now()
         contract = book.contracts.get(candidate.contract_id)
@@ -143,11 +148,19 @@ class Sales:
             return Loss.DEADLINE_SPENT
         if not (meets(contract, deal.fields) and is_named(buyer, deal.named)):
             return Loss.CRITERIA_AT_POST
-        if self._standing.is_braked(buyer.id, now) and not (
-            self._standing.trial_is_due(buyer.id, now) and await self._claim_trial(buyer.id)
+        if self._standing.is_braked(buyer.id, now) and not self._standing.trial_is_due(
+            buyer.id, now
         ):
             return Loss.BRAKED
         return None
+
+    async def _may_try(self, buyer_id: int) -> bool:
+        """Whether no brake is on, or this lead is the trial of a braked buyer. Asked when there is
+        room: a trial that could not be sent would be wasted."""
+        now = self._clock.now()
+        if not self._standing.is_braked(buyer_id, now):
+            return True
+        return self._standing.trial_is_due(buyer_id, now) and await self._claim_trial(buyer_id)
 
     def _windows(
         self, deal: Deal, contract: Contract, buyer: Buyer, candidate: Candidate

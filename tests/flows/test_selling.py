@@ -1,0 +1,265 @@
+"""One lead's sale against scripted parts: whose time it is, and what a braked buyer costs."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from exchange.core.attempts import Selling
+from exchange.core.book import Book, book_of
+from exchange.core.brake import Doubts
+from exchange.core.custody import Chain
+from exchange.core.model import (
+    BuyerTerms,
+    Candidate,
+    CapTerms,
+    ContractTerms,
+    FieldTerms,
+    Lead,
+    Margin,
+    MarketDoc,
+    Personal,
+    SellerTerms,
+    VerticalTerms,
+)
+from exchange.core.reasons import Loss
+from exchange.core.records import AttemptRow, CommitAnswer, CommitUnit
+from exchange.core.wire import HttpReply, NoReply, NoReplyKind
+from exchange.dialects import dialects
+from exchange.effects.caps import Full, Reserved
+from exchange.effects.clock import Clock
+from exchange.flows.deal import Deal, Sold
+from exchange.flows.selling import Sales, SellLimits
+from exchange.flows.standing import Standing
+
+PATIENCE_MS = 800
+POST_MS = 2_000
+
+
+class HandClock(Clock):
+    """Wall and loop time, moved by hand."""
+
+    def __init__(self) -> None:
+        self.loop = 1_000.0
+        self.wall = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+    def pass_ms(self, ms: float) -> None:
+        self.loop += ms / 1000
+        self.wall += timedelta(milliseconds=ms)
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def now_ms(self) -> int:
+        return int(self.wall.timestamp() * 1000)
+
+    def loop_time(self) -> float:
+        return self.loop
+
+
+class Wire:
+    """Buyers' endpoints: accept what arrives in time, and write nothing that is late."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self._clock = clock
+        self.deadlines: list[float] = []
+        self.written = 0
+
+    def endpoint(self, *, key: str, **_: Any) -> str:
+        return key
+
+    def is_healthy(self, _key: str) -> bool:
+        return True
+
+    def retire(self, _keys: Any) -> None:
+        pass
+
+    async def send(self, _endpoint: Any, *, deadline: float, **_: Any) -> Any:
+        self.deadlines.append(deadline)
+        if deadline <= self._clock.loop_time():
+            return NoReply(kind=NoReplyKind.TIMEOUT, sent=False)
+        self.written += 1
+        return HttpReply(status=200, body=b'{"status":"accepted","ref":"b-1"}')
+
+
+class Ledger:
+    """A database that takes its time over an INTENT, and keeps what it was given."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self._clock = clock
+        self.intent_ms = 0.0
+        self.attempts: list[AttemptRow] = []
+
+    async def commit(self, unit: CommitUnit) -> CommitAnswer:
+        if unit.attempts:
+            self._clock.pass_ms(self.intent_ms)
+            self.attempts += unit.attempts
+        return CommitAnswer(kind="done")
+
+
+class Room:
+    """Caps that are full or not, and what was given back."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.held: list[str] = []
+        self.released: list[str] = []
+
+    async def reserve(self, _buyer: int, token: str, windows: Any, _ttl: int) -> Any:
+        if self.is_full:
+            return Full(win=windows[0].win)
+        self.held.append(token)
+        return Reserved(sq=1)
+
+    async def release(self, _buyer: int, token: str) -> bool:
+        self.released.append(token)
+        return True
+
+    async def commit(self, _buyer: int, _token: str, _windows: Any) -> bool:
+        return True
+
+
+def market() -> Book:
+    buyer = BuyerTerms(
+        ping_url="https://a.example/ping",
+        post_url="https://a.example/post",
+        time_zone="UTC",
+        post_timeout_ms=PATIENCE_MS,
+    )
+    doc = MarketDoc(
+        verticals={
+            "auto": VerticalTerms(currency="USD", fields={"age": FieldTerms(type="int", ping=True)})
+        },
+        sellers={"bright": SellerTerms(margin=Margin(percent=Decimal(15)), sources=("web",))},
+        buyers={"acme": buyer},
+        contracts={
+            "a": ContractTerms(buyer="acme", vertical="auto", caps=(CapTerms(leads=9, per="day"),))
+        },
+    )
+    return book_of(doc)
+
+
+class Stage:
+    """A sale and its parts."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.wire, self.ledger, self.room = Wire(self.clock), Ledger(self.clock), Room()
+        self.book = market()
+        self.contract = next(iter(self.book.contracts.values()))
+        self.trials = 0
+        self.trial_is_ours = True
+        parts: Any = self
+        self.standing = Standing(
+            self.book,
+            buyers=parts.wire,
+            dialects=dialects(),
+            brake_count=3,
+            brake_s=300,
+            trial_s=30,
+            worker_number=1,
+        )
+        self.sales = Sales(
+            clock=self.clock,
+            standing=self.standing,
+            buyers=parts.wire,
+            caps=parts.room,
+            commits=parts.ledger,
+            secret=lambda _: None,
+            claim_trial=self.claim,
+            tell_late=self.nothing,
+            limits=SellLimits(post_deadline_ms=POST_MS, hold_margin_ms=1_000, releases_max=3),
+            boot_id="boot",
+            worker="w",
+            at=self.nothing,
+        )
+
+    async def claim(self, _buyer: int) -> bool:
+        self.trials += 1
+        return self.trial_is_ours
+
+    async def nothing(self, *_: Any) -> None:
+        pass
+
+    def brake(self) -> None:
+        """Three doubts, and long enough ago that a trial is due."""
+        at_ms = self.clock.now_ms() - 60_000
+        self.standing.learn_doubts({self.contract.buyer_id: Doubts(unknown_ms=(at_ms,) * 3)})
+
+    async def sold(self, *, attempt_id: str | None = None) -> Sold:
+        lead_id = self.clock.new_id()
+        chain = Chain.begin(lead_id).append("received", self.clock.now(), {})
+        candidate = Candidate(
+            contract_id=self.contract.id,
+            buyer_id=self.contract.buyer_id,
+            rank=1,
+            price_micros=9_000_000,
+            payout_micros=8_000_000,
+            fee_micros=1_000_000,
+            attempt_id=attempt_id,
+        )
+        deal = Deal(
+            lead=Lead(lead_id=lead_id, fields=Personal({"age": 30}), consent=Personal({})),
+            fields={"age": 30},
+            seller=next(iter(self.book.sellers.values())),
+            source=next(iter(self.book.sources.values())),
+            vertical=next(iter(self.book.verticals.values())),
+            candidates=(candidate,),
+            promised_micros=8_000_000,
+            selling=Selling(
+                lead_id=lead_id,
+                seller_id=1,
+                idem_key="k",
+                chain=chain,
+                boot_id="boot",
+                state="selling",
+            ),
+            opening=None,
+            pinged_at=self.clock.now(),
+            began=self.clock.loop_time(),
+            deadline=self.clock.loop_time() + POST_MS / 1000,
+            direct=False,
+            test=False,
+        )
+        sold = await self.sales.sell(deal)
+        await self.sales.drain()
+        return sold
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    return Stage()
+
+
+# --- a braked buyer's trial -----------------------------------------------------------------------
+
+
+async def test_a_full_cap_does_not_use_up_the_trial_of_a_braked_buyer(stage) -> None:
+    stage.brake()
+    stage.room.is_full = True
+    sold = await stage.sold()
+    assert [step.loss for step in sold.record.steps] == [Loss.CAP_LOST]
+    assert stage.trials == 0
+
+
+async def test_a_trial_that_is_another_leads_gives_its_room_back(stage) -> None:
+    stage.brake()
+    stage.trial_is_ours = False
+    sold = await stage.sold()
+    assert [step.loss for step in sold.record.steps] == [Loss.BRAKED]
+    assert stage.wire.deadlines == []
+    assert stage.room.released == stage.room.held != []
+
+
+async def test_room_that_came_with_the_offer_outlives_a_trial_that_is_not_ours(stage) -> None:
+    stage.brake()
+    stage.trial_is_ours = False
+    await stage.sold(attempt_id=stage.clock.new_id())
+    assert stage.room.released == []
+
+
+async def test_a_braked_buyer_is_tried_with_one_lead(stage) -> None:
+    stage.brake()
+    assert (await stage.sold()).record.status == "sold"
+    assert stage.trials == 1
