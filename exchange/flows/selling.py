@@ -127,11 +127,15 @@ class Sales:
             run.step(candidate, Loss.BRAKED)
             return
         await self._at("reserved")
-        attempt = self._attempt(run.deal, contract, buyer, candidate, attempt_id, held, reserved)
+        send_ms = self._send_ms(run.deal, buyer)
+        send_by = self._clock.loop_time() + send_ms / 1000
+        attempt = self._attempt(
+            run.deal, contract, buyer, candidate, attempt_id, held, reserved, send_ms
+        )
         if not await self._intent(run, candidate, contract, attempt, held):
             return
         await self._at("intended")
-        await self._delivered(run, candidate, contract, buyer, attempt, began)
+        await self._delivered(run, candidate, contract, buyer, attempt, began, send_by)
 
     def _barred(self, run: Run, candidate: Candidate) -> Loss | None:
         """Why this candidate may not buy any more, in order of precedence; `None` when it may."""
@@ -216,9 +220,10 @@ class Sales:
         attempt_id: str,
         held: tuple[Window, ...],
         reserved: Reserved,
+        send_ms: float,
     ) -> AttemptRow:
         now = self._clock.now()
-        deadline_at = now + timedelta(milliseconds=self._send_ms(deal, buyer))
+        deadline_at = now + timedelta(milliseconds=send_ms)
         expires_ms = candidate.expires_at_ms
         return AttemptRow(
             attempt_id=attempt_id,
@@ -312,10 +317,12 @@ class Sales:
         buyer: Buyer,
         attempt: AttemptRow,
         began: float,
+        send_by: float,
     ) -> None:
-        """Send the record to the candidate and write down what came of it."""
+        """Send the record to the candidate and write down what came of it. `send_by` is the
+        attempt's `deadline_at` in loop time: nobody's time begins anew after the INTENT."""
         sent_at = self._clock.loop_time()
-        reading = await self._send(run, contract, buyer, attempt, candidate)
+        reading = await self._send(run, contract, buyer, attempt, candidate, send_by)
         await self._at("answered")
         run.delivered_ms += (self._clock.loop_time() - sent_at) * 1000
         now = self._clock.now()
@@ -345,6 +352,7 @@ class Sales:
         buyer: Buyer,
         attempt: AttemptRow,
         candidate: Candidate,
+        send_by: float,
     ) -> Any:
         deal, chain = run.deal, run.selling.chain
         dialect = self._standing.dialect(buyer)
@@ -367,7 +375,7 @@ class Sales:
             self._standing.endpoint(buyer, "post"),
             headers=headers,
             body=body,
-            deadline=self._clock.loop_time() + self._send_ms(deal, buyer) / 1000,
+            deadline=send_by,
         )
         return dialect.read_delivery(answer)
 

@@ -232,6 +232,27 @@ async def stage() -> Stage:
     return Stage()
 
 
+# --- one budget -----------------------------------------------------------------------------------
+
+
+async def test_a_send_ends_when_its_attempt_says_however_long_the_intent_took(stage) -> None:
+    stage.ledger.intent_ms = 300
+    began, wall = stage.clock.loop_time(), stage.clock.now()
+    sold = await stage.sold()
+    assert sold.record.status == "sold"
+    (attempt,) = stage.ledger.attempts
+    assert attempt.deadline_at == wall + timedelta(milliseconds=PATIENCE_MS)
+    assert stage.wire.deadlines == [began + PATIENCE_MS / 1000]
+
+
+async def test_nothing_is_written_when_the_intent_used_up_the_time(stage) -> None:
+    stage.ledger.intent_ms = PATIENCE_MS
+    sold = await stage.sold()
+    assert stage.wire.written == 0
+    assert [step.loss for step in sold.record.steps] == [Loss.POST_NOT_SENT]
+    assert sold.record.status == "unsold"
+
+
 # --- a braked buyer's trial -----------------------------------------------------------------------
 
 
