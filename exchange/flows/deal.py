@@ -5,9 +5,11 @@ it. Nothing here touches the world; `selling.py` does, and keeps its notes in a 
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from exchange.core.attempts import Ended, Opening, Selling
 from exchange.core.book import Book
-from exchange.core.messages import PostReply, SaleLine, Why
+from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine, Why
 from exchange.core.model import Candidate, Fact, Lead, Seller, Source, Value, Vertical
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Loss, Reason
@@ -48,6 +50,13 @@ class Sold(Fact, frozen=True, kw_only=True):
 
     record: PostRecord
     reply: PostReply | None
+
+
+class Way(msgspec.Struct):
+    """What is known of a post so far, should its seller be answered before its end. `currency`: ""
+    while its offer is unread."""
+
+    currency: str = ""
 
 
 class Run:
@@ -103,6 +112,33 @@ def unsold_reason(run: Run) -> Reason:
     if any(step.loss == Loss.BELOW_PROMISE for step in run.steps):
         return Reason.PROMISE_UNMET
     return Reason.NOBODY_BOUGHT
+
+
+def pending(lead_id: str, currency: str, reason: Reason = Reason.POST_RUNNING) -> PostReply:
+    """The answer while a request is still at work, or its lead is in doubt."""
+    return PostReply(
+        lead_id=lead_id,
+        status="pending",
+        currency=currency,
+        payout=text_of(0),
+        reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+    )
+
+
+def told(reply: PostReply) -> dict[str, Any]:
+    """The answer as it is stored and told again."""
+    return dict(msgspec.to_builtins(reply))
+
+
+def replay(lead_id: str, currency: str) -> Replayed:
+    """The answer to a key whose request is still at work."""
+    return Replayed(reply=told(pending(lead_id, currency)))
+
+
+def not_to_be_had(reason: Reason) -> Refusal:
+    """There is no offer to take up, and why."""
+    status = 503 if reason is Reason.OFFERS_UNAVAILABLE else 409
+    return Refusal(status=status, title=reason.label, detail=reason.sentence)
 
 
 def reply_of(run: Run, book: Book) -> PostReply:

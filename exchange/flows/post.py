@@ -32,7 +32,7 @@ from exchange.effects.failpoints import At
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
 from exchange.effects.postgres import DatabaseDown
-from exchange.flows.deal import Deal
+from exchange.flows.deal import Deal, Way, not_to_be_had, pending, replay, told
 from exchange.flows.opening import Body, Openings, hidden, lead_of
 from exchange.flows.ping import SOURCE_PAUSED, Pings, floor_of, invalid, unknown_names
 from exchange.flows.selling import Sales
@@ -89,8 +89,9 @@ class Posts:
         self, request: PostRequest, seller: Seller, *, key: str, fingerprint: str, began: float
     ) -> Outcome:
         """Take up an offer. Raises `CommitsDown` while nothing has been released."""
-        work = self._post(request, seller, key=key, fingerprint=fingerprint, began=began)
-        return await self._within(work, request.ping_id, seller, began)
+        way = Way()
+        work = self._post(request, seller, way, key=key, fingerprint=fingerprint, began=began)
+        return await self._within(work, request.ping_id, seller, way, began)
 
     async def direct(
         self, request: LeadRequest, seller: Seller, *, key: str, fingerprint: str, began: float
@@ -98,7 +99,9 @@ class Posts:
         """Ping and post in one call: RECEIVED, auction, then as a post, down to the floor."""
         lead_id = self._clock.new_id()
         work = self._direct(request, seller, lead_id, key=key, fingerprint=fingerprint, began=began)
-        return await self._within(work, lead_id, seller, began)
+        vertical = self._standing.book.vertical_by_key.get(request.vertical)
+        way = Way(vertical.terms.currency if vertical else "")
+        return await self._within(work, lead_id, seller, way, began)
 
     async def lead(self, lead_id: str, seller: Seller) -> dict[str, Any] | None:
         """What became of a seller's lead; `None` when it has no such lead."""
@@ -106,7 +109,7 @@ class Posts:
         if row is None:
             return None
         reason = Reason.IN_DOUBT if row["state"] == "in_doubt" else Reason.POST_RUNNING
-        reply: dict[str, Any] = row["reply"] or _pending(lead_id, row["currency"], reason).reply
+        reply: dict[str, Any] = row["reply"] or told(pending(lead_id, row["currency"], reason))
         return reply
 
     async def drain(self) -> None:
@@ -116,7 +119,12 @@ class Posts:
         await self._sales.drain()
 
     async def _within(
-        self, work: Coroutine[Any, Any, Outcome], lead_id: str, seller: Seller, began: float
+        self,
+        work: Coroutine[Any, Any, Outcome],
+        lead_id: str,
+        seller: Seller,
+        way: Way,
+        began: float,
     ) -> Outcome:
         """The outcome, or `pending` when it takes longer than a seller waits. The work goes on in a
         task of its own: neither a seller that hangs up nor the deadline may cut a sale in two."""
@@ -128,26 +136,34 @@ class Posts:
         if task.done():
             return task.result()
         task.add_done_callback(_retrieved)
-        return await self._now(lead_id, seller)
+        return await self._now(lead_id, seller, way)
 
-    async def _now(self, lead_id: str, seller: Seller) -> Replayed:
+    async def _now(self, lead_id: str, seller: Seller, way: Way) -> PostReply:
         """What can be said at once of a lead whose sale is still at work."""
         with suppress(DatabaseDown, TimeoutError):
             async with asyncio.timeout(PENDING_GRACE_S):
                 if reply := await self.lead(lead_id, seller):
-                    return Replayed(reply=reply)
-        return _pending(lead_id, "")
+                    return msgspec.convert(reply, PostReply)
+        return pending(lead_id, way.currency)
 
     # --- two-step ---------------------------------------------------------------------------------
 
     async def _post(
-        self, request: PostRequest, seller: Seller, *, key: str, fingerprint: str, began: float
+        self,
+        request: PostRequest,
+        seller: Seller,
+        way: Way,
+        *,
+        key: str,
+        fingerprint: str,
+        began: float,
     ) -> Outcome:
         if not self._commits.up:
             raise CommitsDown
         offer = await self._offers.take(request.ping_id, seller.id, key)
         if isinstance(offer, Reason):
             return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
+        way.currency = offer.currency
         await self._at("taken")
         outcome: Body | Outcome = await self._checked(request, offer, seller)
         if isinstance(outcome, Body):
@@ -169,7 +185,7 @@ class Posts:
         self, reason: Reason, ping_id: str, seller: Seller, key: str, fingerprint: str
     ) -> Refusal | Replayed:
         """No offer to take: a retry of a post that ended is still told its end."""
-        return await self._replayed(seller, key, fingerprint) or _not_to_be_had(reason)
+        return await self._replayed(seller, key, fingerprint) or not_to_be_had(reason)
 
     async def _checked(
         self, request: PostRequest, offer: Offer, seller: Seller
@@ -393,7 +409,7 @@ class Posts:
         answer = await self._commits.commit(unit)
         if answer.kind != "done":
             known = await self._replayed(seller, key, fingerprint)
-            return known or _pending(ping.ping_id, vertical.terms.currency)
+            return known or replay(ping.ping_id, vertical.terms.currency)
         await self._at("received")
         offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
         chain = selling.chain.append(
@@ -449,8 +465,8 @@ class Posts:
             return sold.reply
         known = await self._replayed(seller, key, fingerprint)
         if known is not None or deal.direct:
-            return known or _pending(deal.lead.lead_id, deal.vertical.terms.currency)
-        return _not_to_be_had(Reason.OFFER_TAKEN)
+            return known or replay(deal.lead.lead_id, deal.vertical.terms.currency)
+        return not_to_be_had(Reason.OFFER_TAKEN)
 
     async def _replayed(
         self, seller: Seller, key: str, fingerprint: str
@@ -467,31 +483,13 @@ class Posts:
             )
         if kept.reply:
             return Replayed(reply=kept.reply)
-        return _pending(kept.lead_id, kept.currency or "")
+        return replay(kept.lead_id, kept.currency or "")
 
     def _source(self, source_id: int, seller: Seller) -> Source:
         for source in self._standing.book.sources.values():
             if source.id == source_id:
                 return source
         raise LookupError(f"seller {seller.key} has no source {source_id}")
-
-
-def _not_to_be_had(reason: Reason) -> Refusal:
-    """There is no offer to take up, and why."""
-    status = 503 if reason is Reason.OFFERS_UNAVAILABLE else 409
-    return Refusal(status=status, title=reason.label, detail=reason.sentence)
-
-
-def _pending(lead_id: str, currency: str, reason: Reason = Reason.POST_RUNNING) -> Replayed:
-    """The answer while a request is still at work, or its lead is in doubt."""
-    reply = PostReply(
-        lead_id=lead_id,
-        status="pending",
-        currency=currency,
-        payout=text_of(0),
-        reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
-    )
-    return Replayed(reply=dict(msgspec.to_builtins(reply)))
 
 
 def _retrieved(task: "asyncio.Task[Outcome]") -> None:
