@@ -138,6 +138,19 @@ async def test_a_sale_whose_hold_is_still_there_is_counted_once_by_a_rebuild(cap
     assert await caps.counters(buyer) == {DAY: (1, 0)}
 
 
+async def test_a_refusal_that_the_database_hears_of_late_leaves_no_hold_behind(caps, rows, buyer):
+    """A worker told Valkey of the refusal and died before the database knew; a rebuild meanwhile
+    holds the room again, and reconcile's release must give it back."""
+    token = new_id()
+    await caps.reserve(buyer, token, lead(), LONG_MS)
+    await attempt(rows, buyer, "unknown", window(), attempt_id=token)
+    await caps.release(buyer, token)
+    await caps.rebuild(buyer)
+    assert await caps.used(buyer, [DAY]) == {DAY: (0, 1)}
+    assert await caps.release(buyer, token)
+    assert await caps.used(buyer, [DAY]) == {DAY: (0, 0)}
+
+
 async def test_a_doubt_whose_hold_had_expired_is_held_again_from_postgres(caps, rows, buyer):
     await caps.reserve(buyer, new_id(), lead(), LONG_MS)
     token = await attempt(rows, buyer, "unknown", window())

@@ -17,6 +17,10 @@ local c, h, x, tomb = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, op = ARGV[2], ARGV[3]
 if redis.call('HGET', c, 'ep') ~= ARGV[1] then return { 'REBUILD' } end
 local ended = redis.call('GET', tomb)
+-- Released before, and held again by a rebuild: the database had not heard of the refusal yet.
+if ended == 'R' and op == 'release' and let_go(c, h, x, token) then
+  return { 'OK', redis.call('HINCRBY', c, 'sq', 1) }
+end
 if ended and (op == 'keep' or op == 'release' or ended == 'U') then return { 'DUP', ended } end
 if ended == 'C' and op == 'commit' or ended == 'R' and op == 'undo' then return { 'DUP', ended } end
 
