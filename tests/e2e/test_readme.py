@@ -59,6 +59,19 @@ def running(script: str, folder: Path, environment: dict[str, str]) -> Iterator[
         child.wait(60)
 
 
+def said_by(script: str, folder: Path, environment: dict[str, str]) -> str:
+    """What a shell block prints; it must succeed."""
+    return subprocess.run(
+        ["bash", "-ec", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+        check=True,
+    ).stdout
+
+
 def until_answered(url: str) -> None:
     """Until something answers there, whatever it says."""
     ends = time.monotonic() + START_S
@@ -100,28 +113,12 @@ def test_a_new_user_makes_a_first_ping_and_post_by_the_readme(tmp_path: Path) ->
         until_answered(f"http://127.0.0.1:{http}/control/stats")
         until_answered(f"http://127.0.0.1:{port}/healthz")
         first = mine(ping) + "\necho; echo KEY=$KEY\n"
-        said = subprocess.run(
-            ["bash", "-ec", first],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-            check=True,
-        ).stdout
+        said = said_by(first, tmp_path, environment)
         offer = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
         assert offer["status"] == "offer", offer
         key = said.rsplit("KEY=", 1)[1].strip()
         second = f"KEY={key}\n" + mine(post).replace("PING_ID", offer["ping_id"])
-        told = subprocess.run(
-            ["bash", "-ec", second],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-            check=True,
-        ).stdout
+        told = said_by(second, tmp_path, environment)
     sold, story = told.split("}\n", 1) if "}\n" in told else told.split("╭", 1)
     assert '"status":"sold"' in sold, told
     assert f'"payout":"{offer["payout"]}"' in sold
