@@ -20,6 +20,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from exchange.core.model import Fact
 from exchange.core.wire import HttpReply, NoReply, NoReplyKind
 from exchange.effects.buyers.asking import Asking
 
@@ -27,11 +28,28 @@ CHUNK_OVERHEAD: Final = 8
 """An answer may take this many times its size on the wire: a chunk of one byte costs six."""
 
 
+HEAD_KNOWN_BYTES_MAX: Final = 1_024
+"""Longer heads are not remembered."""
+
+
+class Head(Fact, frozen=True, kw_only=True):
+    """What the head of an answer said: the same bytes will say it again."""
+
+    status: int
+    content_type: str
+    body_bytes: int
+
+
 class Owner(Protocol):
     """The endpoint a connection belongs to."""
 
     reply_bytes_max: int
     head_bytes_max: int
+    heads: dict[bytes, Head]
+    """Heads of complete answers that left their connection open, by their bytes."""
+
+    def learn(self, head: bytes, said: Head) -> None:
+        """Remember a head."""
 
     def opened(self, connection: "Connection") -> None:
         """The connection exists."""
@@ -115,6 +133,7 @@ class Connection(asyncio.Protocol):
 
     def _clear(self) -> None:
         """Ready for the next answer. A fault or anything extra is for good: it closes us."""
+        self._chunks.clear()
         self._received = self._size = 0
         self._content_type = b""
         self._head_done = self._framed = self._is_whole = False
@@ -172,6 +191,12 @@ class Connection(asyncio.Protocol):
         if not self.is_outstanding:
             self.close()
             return
+        if not self._received:
+            body_at = data.find(b"\r\n\r\n") + 4
+            head = self._owner.heads.get(data[:body_at])
+            if head is not None and len(data) == body_at + head.body_bytes:
+                self._recognised(head, data[body_at:])
+                return
         self._received += len(data)
         had_head = self._head_done
         try:
@@ -185,7 +210,10 @@ class Connection(asyncio.Protocol):
         if self._fault is not None:
             self._fail(self._fault)
         elif self._is_whole:
-            self._complete(reusable=self._keep_alive and not self._extra)
+            reusable = self._keep_alive and not self._extra
+            if reusable and self._received == len(data):
+                self._learn(data)
+            self._complete(reusable=reusable)
 
     def eof_received(self) -> bool:
         """The buyer has closed its side; the transport closes ours."""
@@ -259,13 +287,38 @@ class Connection(asyncio.Protocol):
             return _unreadable("the head is larger than the limit")
         return _TOO_LARGE if self._received > self._wire_bytes_max else None
 
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of an answer that came alone and in one piece, its body as it is: a
+        head is all that decides what such an answer means, and most buyers' seldom changes."""
+        body_at = data.find(b"\r\n\r\n") + 4
+        is_plain = 200 <= self._status <= 299 and len(data) == body_at + self._size
+        if is_plain and body_at <= HEAD_KNOWN_BYTES_MAX:
+            content_type = self._content_type.decode("latin-1")
+            self._owner.learn(
+                data[:body_at],
+                Head(status=self._status, content_type=content_type, body_bytes=self._size),
+            )
+
+    def _recognised(self, head: Head, body: bytes) -> None:
+        """An answer whose head is known needs no parser, which has seen nothing of it."""
+        reply = None
+        if self.asking is not None:
+            reply = HttpReply(status=head.status, content_type=head.content_type, body=body)
+        self._end(reply, reusable=True)
+
     def _complete(self, *, reusable: bool) -> None:
+        reply = None if self.asking is None else self._reply()
+        self._clear()
+        self._end(reply, reusable=reusable)
+
+    def _end(self, reply: HttpReply | NoReply | None, *, reusable: bool) -> None:
+        """The request under way is answered; `reply` is `None` when nobody waits for it."""
         asking, index, owner = self.asking, self.index, self._owner
-        reply = None if asking is None else self._reply()
-        was_late, self.was_late = self.was_late, False
-        self._idle()
-        if reply is None:
-            owner.drained(was_late=was_late)
+        self.is_outstanding = False
+        self.asking = self._request = None
+        if asking is None:
+            owner.drained(was_late=self.was_late)
+            self.was_late = False
         else:
             owner.answered()
         if reusable:
@@ -310,7 +363,6 @@ class Connection(asyncio.Protocol):
     def _idle(self) -> None:
         self.is_outstanding = False
         self.asking = self._request = None
-        self._chunks.clear()
         self._clear()
 
 

@@ -15,7 +15,7 @@ from exchange.core.addresses import Target, refusal
 from exchange.core.model import Fact
 from exchange.core.wire import NoReply, NoReplyKind
 from exchange.effects.buyers.asking import Asking
-from exchange.effects.buyers.connection import Connection
+from exchange.effects.buyers.connection import Connection, Head
 from exchange.effects.buyers.health import Health
 from exchange.effects.buyers.names import Names
 
@@ -24,6 +24,9 @@ Pool = Literal["ping", "post"]
 BUSY: Final = NoReply(kind=NoReplyKind.BUSY, sent=False)
 RESTING: Final = NoReply(kind=NoReplyKind.RESTING, sent=False)
 
+HEADS_KNOWN_MAX: Final = 16
+"""Heads remembered of one address. When there are more, all are forgotten: most old ones differ
+from today's by a date, and will not come again."""
 ADDRESSES_TRIED_MAX: Final = 3
 """Of a name with many addresses so many are tried per connection, within one connect timeout."""
 OWN_HEADERS: Final = frozenset(
@@ -141,6 +144,7 @@ class Endpoint:
             rest_s_min=limits.rest_s_min,
             rest_s_max=limits.rest_s_max,
         )
+        self.heads: dict[bytes, Head] = {}
         self._idle: deque[Connection] = deque()
         self._queue: deque[Waiting] = deque()
         self._draining: deque[Connection] = deque()
@@ -236,6 +240,12 @@ class Endpoint:
         self.stats.in_flight -= 1
         self.stats.answered += 1
         self._health.succeeded()
+
+    def learn(self, head: bytes, said: Head) -> None:
+        """The head of a whole answer, to be recognised when it comes again."""
+        if len(self.heads) >= HEADS_KNOWN_MAX:
+            self.heads.clear()
+        self.heads[head] = said
 
     def drained(self, *, was_late: bool) -> None:
         """An answer came that nobody waits for."""
