@@ -27,7 +27,7 @@ from exchange.core.money import text_of
 from exchange.core.reasons import Reason
 from exchange.core.records import PingRecord
 from exchange.effects.vault import Vault
-from exchange.flows.ping import Pings, is_named
+from exchange.flows.ping import Pings, needs_names
 from exchange.flows.post import Outcome, Posts
 from exchange.flows.standing import Standing
 
@@ -221,7 +221,7 @@ class SellerApi:
                 reason=None if record.reason is None else why(Reason(record.reason)),
                 dropped=dropped,
             )
-        named = is_named(ping, book.verticals[ping.vertical_id])
+        named = needs_names(ping, book.verticals[ping.vertical_id])
         return PingReply(
             ping_id=ping.ping_id,
             status="offer",

@@ -44,7 +44,7 @@ class Deal(Fact, frozen=True, kw_only=True):
         return f"Deal({self.lead.lead_id})"
 
 
-class Sold(Fact, frozen=True, kw_only=True):
+class SaleEnd(Fact, frozen=True, kw_only=True):
     """How the sale of a lead ended. `reply` is `None` when another request already had this key or
     lead: its stored answer is the answer."""
 

@@ -299,7 +299,7 @@ class Pings:
             floor_micros=ping.floor_micros,
             sub_id=ping.sub_id,
             external_id=ping.external_id,
-            named=is_named(ping, book.verticals[ping.vertical_id]),
+            named=needs_names(ping, book.verticals[ping.vertical_id]),
             test=ping.test,
             consent=ping.consent,
             invited=tuple(contract.id for contract in auctioned.invited.contracts),
@@ -415,7 +415,7 @@ def may_close_early(ping: Ping, vertical: Vertical) -> bool:
     """Whether the auction may end as soon as its winner is certain. A direct lead falls through to
     lower bids, and named consent shows them to the consumer, so there they are waited for; the
     bids below a promised payout are of no use to a post."""
-    return not (ping.direct or is_named(ping, vertical))
+    return not (ping.direct or needs_names(ping, vertical))
 
 
 def no_offer_reason(auctioned: Auctioned) -> int:
@@ -429,7 +429,7 @@ def no_offer_reason(auctioned: Auctioned) -> int:
     return int(Reason.NO_BIDS)
 
 
-def is_named(ping: Ping, vertical: Vertical) -> bool:
+def needs_names(ping: Ping, vertical: Vertical) -> bool:
     """Whether the seller must know the buyers by name: its consumer was shown companies, or is yet
     to be."""
     return vertical.terms.consent == "named" or bool(ping.consent and ping.consent.buyers)

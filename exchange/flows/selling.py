@@ -40,7 +40,7 @@ from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits, CommitsDown
 from exchange.effects.failpoints import At
-from exchange.flows.deal import LOSS_OF, Deal, Run, Sold, record_of, reply_of
+from exchange.flows.deal import LOSS_OF, Deal, Run, SaleEnd, record_of, reply_of
 from exchange.flows.doubt import tell_caps
 from exchange.flows.standing import FullWindow, Standing
 
@@ -82,7 +82,7 @@ class Sales:
         self._at = at
         self._telling: set[asyncio.Task[None]] = set()
 
-    async def sell(self, deal: Deal) -> Sold:
+    async def sell(self, deal: Deal) -> SaleEnd:
         """Offer the lead to one candidate after another until one takes it, one leaves it in doubt,
         or none is left. Raises `CommitsDown` only while nothing has been released to anyone."""
         run = Run(deal)
@@ -97,7 +97,7 @@ class Sales:
             await self._unsold(run)
         book = self._standing.book
         record = record_of(run, book, now=self._clock.loop_time(), worker=self._worker)
-        return Sold(record=record, reply=None if run.is_taken else reply_of(run, book))
+        return SaleEnd(record=record, reply=None if run.is_taken else reply_of(run, book))
 
     async def drain(self) -> None:
         """Wait until Valkey was told of every sale; call it once no post is under way."""

@@ -29,7 +29,7 @@ from exchange.core.wire import HttpReply, NoReply, NoReplyKind
 from exchange.dialects import dialects
 from exchange.effects.caps import Full, Reserved
 from exchange.effects.clock import Clock
-from exchange.flows.deal import Deal, Sold
+from exchange.flows.deal import Deal, SaleEnd
 from exchange.flows.selling import Sales, SellLimits
 from exchange.flows.standing import Standing
 
@@ -187,7 +187,7 @@ class Stage:
         at_ms = self.clock.now_ms() - 60_000
         self.standing.learn_doubts({self.contract.buyer_id: Doubts(unknown_ms=(at_ms,) * 3)})
 
-    async def sold(self, *, attempt_id: str | None = None) -> Sold:
+    async def sold(self, *, attempt_id: str | None = None) -> SaleEnd:
         lead_id = self.clock.new_id()
         chain = Chain.begin(lead_id).append("received", self.clock.now(), {})
         candidate = Candidate(
