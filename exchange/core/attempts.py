@@ -33,6 +33,7 @@ from exchange.core.records import (
     LeadPrivateRow,
     LeadRow,
     OutboxRow,
+    PersonClaim,
     PersonKeyRow,
     PostStep,
 )
@@ -58,7 +59,8 @@ class Opening(Fact, frozen=True, kw_only=True):
 
 class Selling(Fact, frozen=True, kw_only=True):
     """A lead on its way: `state` is the lead's state in the database, `None` before its first
-    commit. `chain` holds the custody events not yet committed in `chain.rows`."""
+    commit. `chain` holds the custody events not yet committed in `chain.rows`. `claims`: the
+    consumer, claimed with the first INTENT, after which the lead's own state keeps others out."""
 
     lead_id: str
     seller_id: int
@@ -66,6 +68,7 @@ class Selling(Fact, frozen=True, kw_only=True):
     chain: Chain
     boot_id: str
     state: str | None = None
+    claims: tuple[PersonClaim, ...] = ()
 
 
 class Ended(Fact, frozen=True, kw_only=True):
@@ -139,6 +142,7 @@ def intent(
         lead=_with_chain(opening.lead, chain) if opening else None,
         private=opening.private if opening else None,
         persons=opening.persons if opening else (),
+        claims=() if selling.state == "selling" else selling.claims,
         lead_move=None if opening else _lead_move(selling, "selling", chain),
         attempts=(attempt,),
         attempt_moves=(_move(before),) if before else (),

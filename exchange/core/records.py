@@ -184,6 +184,17 @@ class PersonKeyRow(Row, frozen=True, kw_only=True):
     hmac: str
 
 
+class PersonClaim(Row, frozen=True, kw_only=True):
+    """A consumer, by a keyed hash, whom a lead may be sold only if no other lead of the same
+    consumer was sold in the vertical after `since`, or is being sold. Not a row: the fence reads
+    it."""
+
+    lead_id: str
+    vertical_id: int
+    hmac: str
+    since: datetime
+
+
 class AttemptRow(Row, frozen=True, kw_only=True):
     """One try at one buyer, at its INTENT (state `posting`). `windows` are the cap windows held:
     `[[win, limit, amount], ...]`; `slots` how many sale slots it takes (exclusive: all)."""
@@ -305,8 +316,9 @@ class CommitUnit(msgspec.Struct, frozen=True, kw_only=True):
     row by which a lost connection can be asked whether the unit had committed.
 
     The moves are the gate: if any compare-and-set finds another state, nothing of the unit is
-    applied and the answer is `"stale"`. An insert that collides answers `"conflict"`. A strict cap
-    without room answers `"cap"` with the window. Else `"done"`.
+    applied and the answer is `"stale"`. An insert that collides answers `"conflict"`. A consumer
+    who cannot be claimed answers `"duplicate"`. A strict cap without room answers `"cap"` with the
+    window. Else `"done"`.
     """
 
     lead_id: str
@@ -315,6 +327,7 @@ class CommitUnit(msgspec.Struct, frozen=True, kw_only=True):
     lead: LeadRow | None = None
     private: LeadPrivateRow | None = None
     persons: tuple[PersonKeyRow, ...] = ()
+    claims: tuple[PersonClaim, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
     attempt_moves: tuple[AttemptMove, ...] = ()
     lead_move: LeadMove | None = None
@@ -328,6 +341,6 @@ class CommitUnit(msgspec.Struct, frozen=True, kw_only=True):
 class CommitAnswer(Fact, frozen=True, kw_only=True):
     """What became of a unit. `win` names the full cap window when `kind` is `"cap"`."""
 
-    kind: Literal["done", "stale", "conflict", "cap"]
+    kind: Literal["done", "stale", "conflict", "duplicate", "cap"]
     win: str | None = None
     detail: str = ""

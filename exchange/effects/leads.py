@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from exchange.core.brake import Doubts
+from exchange.core.records import PersonClaim
 from exchange.effects.sql import queries
 
 
@@ -56,14 +57,13 @@ class Leads:
         """The seller's own lead, or `None` when it has no such lead."""
         return await self._database.fetchrow(self._sql["lead_of_seller"], lead_id, seller_id)
 
-    async def was_sold_before(
-        self, vertical_id: int, hmacs: Sequence[str], since: datetime, lead_id: str
-    ) -> bool:
-        """Whether a consumer with one of these keyed hashes (hex) was sold since then."""
-        keys = [bytes.fromhex(text) for text in hmacs]
+    async def was_sold_before(self, claims: Sequence[PersonClaim]) -> bool:
+        """Whether the consumer of these claims of one lead (at least one) was sold as another."""
+        one = claims[0]
+        keys = [bytes.fromhex(claim.hmac.removeprefix("\\x")) for claim in claims]
         return bool(
             await self._database.fetchval(
-                self._sql["sold_before"], vertical_id, keys, since, lead_id
+                self._sql["sold_before"], one.vertical_id, keys, one.since, one.lead_id
             )
         )
 

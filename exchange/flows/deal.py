@@ -3,17 +3,18 @@ it. Nothing here touches the world; `selling.py` does, and keeps its notes in a 
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from exchange.core.attempts import Ended, Opening, Selling
 from exchange.core.book import Book
-from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine, Why
+from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine
 from exchange.core.model import Candidate, Fact, Lead, Seller, Source, Value, Vertical
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Loss, Reason
 from exchange.core.records import PostRecord, PostStep
+from exchange.core.resolution import why
 
 
 class Deal(Fact, frozen=True, kw_only=True):
@@ -73,14 +74,15 @@ class Run:
         self.releases = 0
         self.is_doubtful = False
         self.is_taken = False
+        self.is_duplicate = False
         self.committed_ms = 0.0
         self.delivered_ms = 0.0
         self.reserved_ms = 0.0
 
     @property
     def is_over(self) -> bool:
-        """Sold, in doubt, or somebody else's."""
-        return self.winner is not None or self.is_doubtful or self.is_taken
+        """Sold, in doubt, somebody else's, or of a consumer that was sold meanwhile."""
+        return self.winner is not None or self.is_doubtful or self.is_taken or self.is_duplicate
 
     def step(self, candidate: Candidate, loss: Loss, **more: Any) -> None:
         """Remember one candidate's turn."""
@@ -116,12 +118,18 @@ def unsold_reason(run: Run) -> Reason:
 
 def pending(lead_id: str, currency: str, reason: Reason = Reason.POST_RUNNING) -> PostReply:
     """The answer while a request is still at work, or its lead is in doubt."""
+    return without_sale(lead_id, "pending", currency, reason)
+
+
+def without_sale(
+    lead_id: str,
+    status: Literal["pending", "unsold", "duplicate", "rejected"],
+    currency: str,
+    reason: Reason,
+) -> PostReply:
+    """The answer to a lead that is not sold, or not yet, and why."""
     return PostReply(
-        lead_id=lead_id,
-        status="pending",
-        currency=currency,
-        payout=text_of(0),
-        reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+        lead_id=lead_id, status=status, currency=currency, payout=text_of(0), reason=why(reason)
     )
 
 
@@ -145,15 +153,11 @@ def reply_of(run: Run, book: Book) -> PostReply:
     """What the seller is told."""
     deal, winner = run.deal, run.winner
     currency = deal.vertical.terms.currency
+    if run.is_duplicate:
+        return without_sale(deal.lead.lead_id, "duplicate", currency, Reason.DUPLICATE)
     if winner is None:
-        reason = unsold_reason(run)
-        return PostReply(
-            lead_id=deal.lead.lead_id,
-            status="pending" if run.is_doubtful else "unsold",
-            currency=currency,
-            payout=text_of(0),
-            reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
-        )
+        status: Literal["pending", "unsold"] = "pending" if run.is_doubtful else "unsold"
+        return without_sale(deal.lead.lead_id, status, currency, unsold_reason(run))
     buyer = book.buyers[winner.attempt.buyer_id]
     payout = text_of(winner.attempt.payout_micros)
     return PostReply(

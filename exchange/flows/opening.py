@@ -5,7 +5,7 @@ commitments for the chain, keyed hashes for duplicates, and a sealed document fo
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -13,7 +13,14 @@ import msgspec
 from exchange.core.attempts import Opening
 from exchange.core.custody import Chain, commitment, invited_body, offered_body, received_body
 from exchange.core.model import Fact, Lead, Offer, Personal, Value, Vertical
-from exchange.core.records import IdemRow, LeadPrivateRow, LeadRow, PersonKeyRow, PrivateDoc
+from exchange.core.records import (
+    IdemRow,
+    LeadPrivateRow,
+    LeadRow,
+    PersonClaim,
+    PersonKeyRow,
+    PrivateDoc,
+)
 from exchange.effects.clock import Clock
 from exchange.effects.vault import Vault
 
@@ -131,6 +138,17 @@ class Openings:
             key_epoch=sealed.key_epoch,
             wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
             sealed="\\x" + sealed.sealed.hex(),
+        )
+
+    def claims(self, body: Body, vertical: Vertical, lead_id: str) -> tuple[PersonClaim, ...]:
+        """The consumer, as the vertical's duplicate rule knows it; nothing where it has none."""
+        rule = vertical.terms.duplicate
+        if rule is None:
+            return ()
+        since = self._clock.now() - timedelta(days=rule.window_days)
+        return tuple(
+            PersonClaim(lead_id=lead_id, vertical_id=vertical.id, hmac=person.hmac, since=since)
+            for person in self.persons(body, vertical, lead_id, rule.fields)
         )
 
     def persons(

@@ -9,8 +9,8 @@ nothing.
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -21,9 +21,9 @@ from exchange.core.consent import named_buyers, of_ping
 from exchange.core.custody import invited_body
 from exchange.core.fields import Problem, json_form
 from exchange.core.labels import consent_without_persons, without_persons
-from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed, Why
+from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed
 from exchange.core.model import Offer, Ping, Seller, Source, Vertical, is_id
-from exchange.core.money import micros_of, text_of
+from exchange.core.money import micros_of
 from exchange.core.reasons import Reason
 from exchange.core.records import PostRecord
 from exchange.effects.clock import Clock
@@ -32,7 +32,15 @@ from exchange.effects.failpoints import At
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
 from exchange.effects.postgres import DatabaseDown
-from exchange.flows.deal import Deal, Way, not_to_be_had, pending, replay, told
+from exchange.flows.deal import (
+    Deal,
+    Way,
+    not_to_be_had,
+    pending,
+    replay,
+    told,
+    without_sale,
+)
 from exchange.flows.opening import Body, Openings, hidden, lead_of
 from exchange.flows.ping import SOURCE_PAUSED, Pings, floor_of, invalid, unknown_names
 from exchange.flows.selling import Sales
@@ -244,25 +252,16 @@ class Posts:
             reason = Reason.DUPLICATE
         else:
             return None
-        return PostReply(
-            lead_id=lead_id,
-            status="duplicate" if reason is Reason.DUPLICATE else "rejected",
-            currency=vertical.terms.currency,
-            payout=text_of(0),
-            reason=Why(code=int(reason), name=reason.label, message=reason.sentence),
+        status: Literal["duplicate", "rejected"] = (
+            "duplicate" if reason is Reason.DUPLICATE else "rejected"
         )
+        return without_sale(lead_id, status, vertical.terms.currency, reason)
 
     async def _is_duplicate(self, body: Body, vertical: Vertical, lead_id: str) -> bool:
-        rule = vertical.terms.duplicate
-        if rule is None:
-            return False
-        persons = self._openings.persons(body, vertical, lead_id, rule.fields)
-        if not persons:
-            return False
-        since = self._clock.now() - timedelta(days=rule.window_days)
-        return await self._leads.was_sold_before(
-            vertical.id, [person.hmac.removeprefix("\\x") for person in persons], since, lead_id
-        )
+        """Whether the consumer was sold here before. Asked so that most duplicates cost no hold and
+        no INTENT; the fence is in the INTENT's own transaction (`Selling.claims`)."""
+        claims = self._openings.claims(body, vertical, lead_id)
+        return bool(claims) and await self._leads.was_sold_before(claims)
 
     def _deal_of_offer(
         self,
@@ -303,6 +302,7 @@ class Posts:
                 idem_key=key,
                 chain=chain,
                 boot_id=self._boot_id,
+                claims=() if offer.test else self._openings.claims(body, vertical, offer.ping_id),
             ),
             opening=opening,
             pinged_at=datetime.fromtimestamp(offer.received_at_ms / 1000, UTC),
@@ -404,6 +404,7 @@ class Posts:
             idem_key=key,
             chain=chain,
             boot_id=self._boot_id,
+            claims=() if ping.test else self._openings.claims(body, vertical, ping.ping_id),
         )
         unit, selling = attempts.opened(opening, selling)
         answer = await self._commits.commit(unit)

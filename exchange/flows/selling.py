@@ -93,8 +93,8 @@ class Sales:
                 await self._turn(run, payable)
             if run.is_over:
                 break
-        if not run.is_over:
-            await self._unsold(run)
+        if not run.is_over or (run.is_duplicate and run.opening is None):
+            await self._unsold(run)  # of a duplicate that is not durable yet, nothing is kept
         book = self._standing.book
         record = record_of(run, book, now=self._clock.loop_time(), worker=self._worker)
         return SaleEnd(record=record, reply=None if run.is_taken else reply_of(run, book))
@@ -289,6 +289,8 @@ class Sales:
         if answer.kind == "cap":
             run.step(candidate, Loss.CAP_LOST, attempt_id=attempt.attempt_id)
             self._note_full(run.deal, contract, answer.win or "", held)
+        elif answer.kind == "duplicate":
+            run.is_duplicate = True
         else:
             run.is_taken = True
         return False

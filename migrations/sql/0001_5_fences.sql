@@ -33,6 +33,40 @@ BEGIN
 END
 $$;
 
+-- Whose consumer was sold since, or is being sold, as another lead: the claims that fail. Each
+-- consumer is locked until the transaction ends, in one order for all writers; only then this looks,
+-- and, being volatile, with a view of its own: what another writer committed while this one waited is
+-- seen, though the statement that calls began before. The days: what was committed before the caller
+-- looked for duplicates itself need not be looked for again.
+CREATE FUNCTION claim_persons(claims jsonb, from_day date, to_day date) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    consumer bigint;
+BEGIN
+    FOR consumer IN
+        SELECT DISTINCT hashtextextended(c.hmac, c.vertical_id)
+        FROM jsonb_to_recordset(claims) AS c (vertical_id integer, hmac text)
+        ORDER BY 1
+    LOOP
+        PERFORM pg_advisory_xact_lock(consumer);
+    END LOOP;
+    RETURN QUERY
+        SELECT c.lead_id
+        FROM jsonb_to_recordset(claims) AS c (
+            lead_id uuid, vertical_id integer, hmac bytea, since timestamptz
+        )
+        WHERE (
+            SELECT true
+            FROM person_key p JOIN lead l ON l.lead_id = p.lead_id AND l.day = p.day
+            WHERE p.hmac = c.hmac AND p.vertical_id = c.vertical_id
+              AND p.day BETWEEN from_day AND to_day AND p.lead_id <> c.lead_id
+              AND l.day BETWEEN from_day AND to_day AND l.received_at > c.since
+              AND l.state IN ('sold', 'in_doubt', 'selling') AND NOT l.test
+            LIMIT 1
+        );
+END
+$$;
+
 -- Facts: insert only.
 DO $$
 DECLARE

@@ -4,7 +4,8 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION lead_day(uuid), reading_party(), is_move(text, text, text)
     TO exchange_app, exchange_reader, exchange_sealed;
-GRANT EXECUTE ON FUNCTION ensure_partitions(date, integer) TO exchange_app;
+GRANT EXECUTE ON FUNCTION ensure_partitions(date, integer), claim_persons(jsonb, date, date)
+    TO exchange_app;
 
 -- The app: insert and select everywhere but in lead_private, which it can only add to.
 GRANT SELECT, INSERT ON

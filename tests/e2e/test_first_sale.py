@@ -1,6 +1,7 @@
 """A seller, buyers and an operator at work: from the first ping to the proof."""
 
 import json
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -320,6 +321,28 @@ def test_a_consumer_sold_before_is_a_duplicate(alpha: SellerClient, buyers: Buye
     assert "idempotent-replayed" not in again.headers
     assert buyers.events("acme", "post", offer["ping_id"]) == []
     assert alpha.direct("once", lead)["status"] == "duplicate"
+
+
+def test_one_consumer_sent_many_times_at_once_is_sold_once(
+    alpha: SellerClient, buyers: Buyers
+) -> None:
+    lead = person()
+    offers = [alpha.ping("once") for _ in range(6)]
+    posts = [("/v1/post", post_body(offer, lead)) for offer in offers]
+    directs = [("/v1/leads", direct_body("once", lead)) for _ in range(6)]
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(
+            pool.map(
+                lambda n, sent: alpha.call("POST", *sent, idempotency=f"racer {n} {lead['phone']}"),
+                range(12),
+                [*posts, *directs],
+            )
+        )
+    assert Counter(reply.json["status"] for reply in replies) == {"sold": 1, "duplicate": 11}
+    ids = {offer["ping_id"] for offer in offers} | {reply.json["lead_id"] for reply in replies}
+    assert sum(len(buyers.events("acme", "post", lead_id)) for lead_id in ids) == 1
+    [refused] = {r.json["reason"]["name"] for r in replies if r.json["status"] == "duplicate"}
+    assert refused == "duplicate"
 
 
 # --- the gate -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import asyncpg
 import uuid_utils
+from msgspec.structs import replace
 
 from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening, Selling
@@ -17,6 +18,7 @@ from exchange.core.records import (
     IdemRow,
     LeadPrivateRow,
     LeadRow,
+    PersonClaim,
     PersonKeyRow,
 )
 
@@ -39,16 +41,21 @@ def new_id() -> str:
 
 
 class Sale:
-    """One lead on its way; each method gives the next commit."""
+    """One lead on its way; each method gives the next commit. `consumer`: the keyed hash of whom it
+    is of, claimed with the first INTENT; nobody is claimed without one."""
 
-    def __init__(self, *, key: str | None = None, lead_id: str | None = None) -> None:
+    def __init__(
+        self, *, key: str | None = None, lead_id: str | None = None, consumer: str | None = None
+    ) -> None:
         self.lead_id = lead_id or new_id()
         self.key = key or self.lead_id
+        self.consumer = consumer
         self.at = datetime.now(UTC)
         chain = Chain.begin(self.lead_id).append("received", self.at, {"commitments": {}})
         self.selling = Selling(
-            lead_id=self.lead_id, seller_id=SELLER, idem_key=self.key, chain=chain, boot_id="boot"
-        )
+            lead_id=self.lead_id, seller_id=SELLER, idem_key=self.key, chain=chain, boot_id="boot",
+            claims=self._claims(),
+        )  # fmt: skip
         self.opening: Opening | None = self._opening()
         self.attempt: AttemptRow | None = None
 
@@ -101,6 +108,20 @@ class Sale:
             test=False, created_at=self.at,
         )  # fmt: skip
 
+    def _claims(self) -> tuple[PersonClaim, ...]:
+        if self.consumer is None:
+            return ()
+        since = self.at - timedelta(days=30)
+        return (PersonClaim(lead_id=self.lead_id, vertical_id=1, hmac=self.consumer, since=since),)
+
+    def received(self) -> CommitUnit:
+        """RECEIVED, of a direct lead: durable before anything is claimed."""
+        assert self.opening is not None
+        opening = replace(self.opening, lead=replace(self.opening.lead, state="received"))
+        unit, self.selling = attempts.opened(opening, self.selling)
+        self.opening = None
+        return unit
+
     def _opening(self) -> Opening:
         lead = LeadRow(
             lead_id=self.lead_id, seller_id=SELLER, source_id=1, sub_id=None, vertical_id=1,
@@ -118,7 +139,11 @@ class Sale:
             ),
             persons=(
                 PersonKeyRow(
-                    lead_id=self.lead_id, vertical_id=1, kind="phone", pepper_epoch=1, hmac=HASH
+                    lead_id=self.lead_id,
+                    vertical_id=1,
+                    kind="phone",
+                    pepper_epoch=1,
+                    hmac=self.consumer or HASH,
                 ),
             ),
         )

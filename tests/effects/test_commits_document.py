@@ -11,7 +11,7 @@ from exchange.core.records import CommitUnit
 from exchange.effects.commits.document import statement, tables_of, words_of
 from exchange.effects.commits.session import ROLE
 from exchange.effects.sql import queries
-from tests.effects.sales import Sale
+from tests.effects.sales import HASH, Sale
 
 WHOLE = queries("commits")["commit"]
 WINDOWS = (("1.0.d20260101", 10, 1),)
@@ -28,6 +28,7 @@ def batches() -> dict[str, list[CommitUnit]]:
     sale = Sale()
     sale.intent()
     kinds["refused, and nobody else"] = [sale.result(Delivery.REJECTED, "unsold")]
+    kinds["intent that claims"] = [Sale(consumer=HASH).intent(windows=WINDOWS)]
     kinds["never released"] = [Sale().result(state="unsold")]
     return kinds
 
@@ -43,6 +44,8 @@ def words(units: list[CommitUnit]) -> frozenset[str]:
                     "takes"}),
         ("intent without caps", {"attempts", "custody", "events", "idem", "leads_made", "persons",
                                  "privates"}),
+        ("intent that claims", {"attempts", "claims", "custody", "events", "idem", "leads_made",
+                                "persons", "privates", "takes"}),
         ("sold", {"attempt_moves", "custody", "events", "idem_done", "lead_moves", "transfers"}),
         ("in doubt", {"attempt_moves", "custody", "events", "idem_done", "lead_moves"}),
         ("refused, and nobody else", {"attempt_moves", "attempts", "custody", "ends", "events",

@@ -68,6 +68,7 @@ def tables_of(units: Sequence[CommitUnit]) -> Tables:
         ],
         "privates": [unit.private for unit in units if unit.private is not None],
         "persons": [row for unit in units for row in unit.persons],
+        "claims": [row for unit in units for row in unit.claims],
         "events": [row for unit in units for row in unit.events],
         "custody": [row for unit in units for row in unit.custody],
         "transfers": [row for unit in units for row in unit.transfers],

@@ -134,10 +134,16 @@ class Session:
         return sql
 
     async def _write_fenced(self, units: Sequence[CommitUnit]) -> Answers:
-        """The fence: lock every window that is asked for, in order; allot; write what has room."""
+        """The fence: lock the consumers and every window that is asked for, in order; allot; write
+        what has room."""
         asked = sorted({(buyer, win) for unit in units for buyer, win, *_ in _takes(unit)})
         keys = [buyer for buyer, _ in asked], [win for _, win in asked]
+        claims = [claim for unit in units for claim in unit.claims]
         async with self._connection.transaction():
+            if claims:
+                await self._connection.execute(
+                    self._sql["persons_claimed"], _ENCODER.encode(claims)
+                )
             await self._connection.execute(self._sql["windows_exist"], *keys)
             rows = await self._connection.fetch(self._sql["windows_locked"], *keys)
             used = {(row["buyer_id"], row["win"]): row["used"] for row in rows}

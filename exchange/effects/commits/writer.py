@@ -10,8 +10,9 @@ commit(unit) ─► queue ─► one batch: what has piled up while the last one
 *A caller may give up; the unit is carried out all the same.* Requests await a future and never own
 the connection, so no cancellation reaches it.
 
-*What the answer means.* `done`: durable. `stale`, `conflict`, `cap`: nothing of it was written. A
-batch that collides is rolled back whole and halved, until the unit that collides stands alone.
+*What the answer means.* `done`: durable. All else (`stale`, `conflict`, `duplicate`, `cap`):
+nothing of it was written. A batch that collides is rolled back whole and halved, until the unit
+that collides stands alone.
 
 *Nothing is guessed.* When the connection is lost inside a batch, its fate is unknown: the writer
 makes sure that the old session is gone, asks which units are there, and carries out the others.
@@ -68,6 +69,7 @@ class CommitStats(msgspec.Struct):
     """Time from handing over a batch to its answer, summed over batches."""
     stale: int = 0
     conflicts: int = 0
+    duplicates: int = 0
     caps: int = 0
     fenced: int = 0
     """Batches whose strict caps were allotted one by one, a window being nearly full."""
@@ -218,17 +220,20 @@ class Commits:
         await self._write(session)
 
     def _batch(self) -> list[_Waiting]:
-        """What has piled up, in order, at most one unit of a lead."""
+        """What has piled up, in order, at most one unit of a lead, and one that claims a consumer:
+        within a statement neither of two would see the other."""
         batch: list[_Waiting] = []
         kept: list[_Waiting] = []
         leads: set[str] = set()
+        consumers: set[tuple[int, str]] = set()
         while self._queue and len(batch) < self._batch_max:
             waiting = self._queue.popleft()
-            if waiting.unit.lead_id in leads:
-                kept.append(waiting)
-            else:
-                leads.add(waiting.unit.lead_id)
-                batch.append(waiting)
+            unit = waiting.unit
+            claimed = {(claim.vertical_id, claim.hmac) for claim in unit.claims}
+            is_apart = unit.lead_id in leads or not claimed.isdisjoint(consumers)
+            (kept if is_apart else batch).append(waiting)
+            leads.add(unit.lead_id)
+            consumers |= claimed
         self._queue.extendleft(reversed(kept))
         return batch
 
@@ -299,6 +304,8 @@ class Commits:
                 self.stats.stale += 1
             case "conflict":
                 self.stats.conflicts += 1
+            case "duplicate":
+                self.stats.duplicates += 1
             case "cap":
                 self.stats.caps += 1
             case "done":

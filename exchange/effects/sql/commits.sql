@@ -3,10 +3,10 @@
 -- all of them, table by table; their leads were made from day $2 to day $3, so that other days'
 -- partitions are never opened. Answers the leads of which nothing was written, and why.
 --
--- First everything that may hold a unit back, locked in one order by every writer (cap windows,
--- leads, attempts, each sorted) so that two writers never wait for each other in a circle; then
--- `held_back`, the leads of which nothing is written, and why; then the writing of all others. Where
--- one write must come before another, it reads the other's result.
+-- First everything that may hold a unit back, locked in one order by every writer (consumers, cap
+-- windows, leads, attempts, each sorted) so that two writers never wait for each other in a circle;
+-- then `held_back`, the leads of which nothing is written, and why; then the writing of all others.
+-- Where one write must come before another, it reads the other's result.
 --
 -- Postgres sets up every part of a statement each time, used or not, and that is what a commit costs
 -- most. So a batch is sent only the parts it has a use for: what follows `-- for` a word is left out
@@ -14,6 +14,10 @@
 -- `-- always`; indented, it is a piece of the part that it stands in. Read without those lines, this
 -- is the whole statement.
 WITH
+-- for claims
+sold_meanwhile AS MATERIALIZED (
+    SELECT lead_id FROM claim_persons($1::jsonb->'claims', $2::date - 1, $3::date + 1) AS lead_id
+),
 -- for lead_moves
 lead_move AS MATERIALIZED (
     SELECT *
@@ -60,6 +64,9 @@ window_now AS MATERIALIZED (
     FROM cap_window c
     WHERE c.buyer_id = ANY (ARRAY(SELECT buyer_id FROM touched))
       AND c.win = ANY (ARRAY(SELECT win FROM touched))
+    -- for claims
+      AND (SELECT count(*) FROM sold_meanwhile) IS NOT NULL
+    -- always
     ORDER BY c.buyer_id, c.win
     FOR NO KEY UPDATE OF c
 ),
@@ -68,6 +75,8 @@ lead_now AS MATERIALIZED (
     SELECT l.lead_id, l.state, l.custody_seq
     FROM lead l
     WHERE l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
+    -- for claims
+      AND (SELECT count(*) FROM sold_meanwhile) IS NOT NULL
     -- for takes
       AND (SELECT count(*) FROM window_now) IS NOT NULL
     -- always
@@ -80,6 +89,8 @@ attempt_now AS MATERIALIZED (
     FROM attempt a
     WHERE a.lead_id = ANY (ARRAY(SELECT lead_id FROM move)) AND a.day BETWEEN $2 AND $3
       AND a.attempt_id = ANY (ARRAY(SELECT attempt_id FROM move))
+    -- for claims
+      AND (SELECT count(*) FROM sold_meanwhile) IS NOT NULL
     -- for takes
       AND (SELECT count(*) FROM window_now) IS NOT NULL
     -- for lead_moves
@@ -107,6 +118,9 @@ held_back AS MATERIALIZED (
     SELECT n.lead_id, 'conflict'
     FROM jsonb_to_recordset($1::jsonb->'idem') AS n (seller_id integer, key text, lead_id uuid)
     WHERE (SELECT true FROM idem i WHERE i.seller_id = n.seller_id AND i.key = n.key LIMIT 1)
+    -- for claims
+    UNION ALL
+    SELECT lead_id, 'duplicate' FROM sold_meanwhile
     -- for takes
     UNION ALL
     -- A window without room for all who ask: who gets it is decided one by one, by the fence.
@@ -336,6 +350,10 @@ answer AS (
     SELECT lead_id::text, max(kind) AS kind FROM held_back GROUP BY lead_id  -- stale before short
 )
 SELECT lead_id, kind FROM answer
+
+-- name: persons_claimed
+-- The fence, before its first step: consumers, ours until the transaction ends.
+SELECT count(*) FROM claim_persons($1, current_date, current_date)
 
 -- name: windows_exist
 -- The fence, first step: every window that is asked for has a row.
