@@ -1,8 +1,8 @@
 """The door: every call passes the same checks in the same order, key, rate, load, size, body, and
 every way out is an answer in the one error shape.
 
-A call behind the door is `async (Asked) -> web.Response`; it is handed the decoded body and the
-caller.
+A call behind the door is `async (Asked) -> web.StreamResponse`; it is handed the decoded body and
+the caller.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Asked(msgspec.Struct, frozen=True):
     began: float
 
 
-Call = Callable[[Asked], Awaitable[web.Response]]
+Call = Callable[[Asked], Awaitable[web.StreamResponse]]
 
 
 class Limit:

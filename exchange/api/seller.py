@@ -10,6 +10,7 @@ from aiohttp import web
 from exchange.api import errors
 from exchange.api.door import Asked, Door, Limit, Refused, json_response
 from exchange.api.routes import Parameter, Route
+from exchange.api.serving import Written
 from exchange.core.messages import (
     LeadRequest,
     NamedBuyer,
@@ -142,13 +143,13 @@ class SellerApi:
         )
         router.add_get("/v1/leads/{lead_id}", door.guarded("seller", self._lead))
 
-    async def _ping(self, asked: Asked) -> web.Response:
+    async def _ping(self, asked: Asked) -> web.StreamResponse:
         record = await self._pings.ping(asked.message, _seller(asked), began=asked.began)
         if isinstance(record, Refusal):
             raise Refused(record)
-        return json_response(self._ping_reply(record))
+        return Written(msgspec.json.encode(self._ping_reply(record)))
 
-    async def _post(self, asked: Asked) -> web.Response:
+    async def _post(self, asked: Asked) -> web.StreamResponse:
         request: PostRequest = asked.message
         key = _key(asked) or request.ping_id
         if request.offer_id not in (None, request.ping_id):
@@ -167,7 +168,7 @@ class SellerApi:
             )
         )
 
-    async def _direct(self, asked: Asked) -> web.Response:
+    async def _direct(self, asked: Asked) -> web.StreamResponse:
         key = _key(asked)
         if key is None:
             raise Refused(
@@ -193,7 +194,7 @@ class SellerApi:
             raise Refused(errors.not_found("lead"))
         return json_response(msgspec.convert(reply, PostReply))
 
-    def _posted(self, outcome: Outcome) -> web.Response:
+    def _posted(self, outcome: Outcome) -> web.StreamResponse:
         if isinstance(outcome, Refusal):
             raise Refused(outcome)
         if isinstance(outcome, Replayed):
@@ -201,7 +202,7 @@ class SellerApi:
             response = json_response(msgspec.convert(outcome.reply, PostReply))
             response.headers["Idempotent-Replayed"] = "true"
             return response
-        return json_response(outcome)
+        return Written(msgspec.json.encode(outcome))
 
     def _fingerprint(self, asked: Asked) -> str:
         """A keyed hash of what was asked, whatever the spelling of its JSON."""

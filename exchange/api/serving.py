@@ -1,16 +1,24 @@
-"""aiohttp's server, with our words where it would use its own.
+"""aiohttp's server, with our words where it would use its own, and a short way for the calls that
+every lead makes.
 
 What is no HTTP never reaches a call: aiohttp answers it with the bytes it could not read, and logs
 them. Both may be a consumer's, so here neither happens.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
+from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 
 from exchange.api import errors
+
+Answering = Callable[[Any], Awaitable[web.StreamResponse]]
+"""What aiohttp calls with a `web.Request`."""
 
 
 class Runner(web.AppRunner):
@@ -19,12 +27,70 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return Serving(
-            made.request_handler,
+            _straight(self.app, made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
             **made._kwargs,
         )
+
+
+def _straight(app: web.Application, routed: Answering) -> Answering:
+    """Posts to a fixed path go to their call without the router and the middleware, which cost a
+    ping as much as its eligibility; everything else is `routed`."""
+    straight: dict[str, UrlMappingMatchInfo] = {}
+    for route in app.router.routes():
+        if route.method == "POST" and isinstance(route.resource, web.PlainResource):
+            match = straight[route.resource.canonical] = UrlMappingMatchInfo({}, route)
+            match.add_app(app)
+            match.freeze()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        match = straight.get(request.raw_path)
+        if match is None or request.method != "POST" or "Expect" in request.headers:
+            return await routed(request)
+        request._match_info = match
+        return await match.handler(request)
+
+    return answer
+
+
+class Written(web.StreamResponse):
+    """A 200 of JSON to a POST that is written as it is: none of what `web.Response` can do, at a
+    fifth of its cost."""
+
+    def __init__(self, body: bytes) -> None:
+        self._bytes, self._stays = body, True
+
+    @property
+    def status(self) -> int:
+        return 200
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._stays
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        """Write everything. Raises `ConnectionResetError` when the client has gone."""
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        self._stays = request.keep_alive and request.version == HttpVersion11
+        transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %b\r\n%b"
+            b"Content-Length: %d\r\n\r\n%b"
+            % (
+                rfc822_formatted_time().encode("ascii"),
+                b"" if self._stays else b"Connection: close\r\n",
+                len(self._bytes),
+                self._bytes,
+            )
+        )
+        await request.writer.drain()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
 
 
 class Serving(web.Server):
