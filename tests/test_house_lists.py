@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from exchange.config import Limits
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
-from exchange.effects.metrics import FAMILIES
+from exchange.effects.metrics import FAMILIES, LABELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -208,7 +208,18 @@ def test_a_contract_that_the_tree_breaks_is_caught(tmp_path: Path) -> None:
 # --- metrics --------------------------------------------------------------------------------------
 
 
-def test_the_handbook_names_every_metric() -> None:
-    missing = [name for name in FAMILIES if name not in handbook()]
-    lines = [f"| `{name}` | {FAMILIES[name].help} |" for name in missing]
-    assert not missing, "exchange/README.md, Metrics lacks:\n" + "\n".join(lines)
+def metric_rows() -> list[str]:
+    """The tables of the handbook, a line per metric and per label."""
+    metrics = [
+        f"| `{name}` | {one.kind} | {', '.join(one.labels)} | {one.help} |"
+        for name, one in FAMILIES.items()
+    ]
+    return metrics + [f"| `{label}` | {values} |" for label, values in LABELS.items()]
+
+
+def test_the_handbook_tells_every_metric_and_label_and_no_other() -> None:
+    section = handbook().partition("## Metrics")[2].partition("\n## ")[0]
+    told = [line for line in section.splitlines() if line.startswith("| `")]
+    assert told == metric_rows(), "paste into exchange/README.md, Metrics:\n" + "\n".join(
+        metric_rows()
+    )

@@ -59,12 +59,11 @@ class OpsApi:
         self,
         *,
         missing: Callable[[], list[str]],
-        scrape: Callable[[], Awaitable[bytes]],
-        metrics_type: str,
+        scrape: Callable[[str], Awaitable[tuple[bytes, str]]],
         routes: Sequence[Route],
         version: str,
     ) -> None:
-        self._missing, self._scrape, self._metrics_type = missing, scrape, metrics_type
+        self._missing, self._scrape = missing, scrape
         self._document = document(routes, version=version, problem=ProblemDetails)
         problems = [(slug(title), title, words) for title, words in KINDS]
         self._page = page(self._document, problems)
@@ -86,8 +85,9 @@ class OpsApi:
             return json_response(Health(status="not ready", missing=missing), status=503)
         return json_response(Health(status="ok"))
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=await self._scrape(), headers={"Content-Type": self._metrics_type})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text, kind = await self._scrape(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": kind})
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return json_response(self._document)

@@ -23,6 +23,7 @@ from exchange.effects.leases import Boots
 from exchange.effects.logs import Log
 from exchange.effects.metrics import Metrics
 from exchange.effects.postgres import Database
+from exchange.effects.recount import Recounts
 from exchange.effects.valkey import Valkey, ValkeyDown
 from exchange.effects.vault import Vault
 from exchange.flows.jobs import beating
@@ -105,8 +106,15 @@ async def ground(
         buyers, standing = _market(stack, settings, book, number, clock)
         secrets = Secrets(store, vault)
         await patient.until("secrets", secrets.refresh)
-        metrics = _metrics(stack, settings, standing, clock)
-        caps = Caps(links.valkey, links.database, clock)
+        metrics = _metrics(stack, settings, standing, clock, is_command=kind == "command")
+        commits = await _commits(stack, settings.limits, urls, patient, metrics)
+        caps = Caps(
+            links.valkey,
+            links.database,
+            clock,
+            recount=Recounts(links.database).recount,
+            market=lambda: standing.book.version,
+        )
         stack.push_async_callback(caps.close)
         _background(stack, _books(store, standing, secrets, clock, say), "book")
         if beats:
@@ -121,7 +129,7 @@ async def ground(
             valkey=links.valkey,
             vault=vault,
             store=store,
-            commits=links.commits,
+            commits=commits,
             caps=caps,
             buyers=buyers,
             standing=standing,
@@ -134,17 +142,16 @@ async def ground(
 
 
 class Links(msgspec.Struct, frozen=True):
-    """The connections of a process."""
+    """The connections of a process, but for the one that commits."""
 
     database: Database
     valkey: Valkey
-    commits: Commits
 
 
 async def _connected(
     stack: AsyncExitStack, limits: Limits, urls: Urls, name: str, patient: Patient
 ) -> Links:
-    """Connect to everything."""
+    """Connect to both servers."""
     database = await patient.until(
         "postgres",
         lambda: Database.open(urls.database_url, role="exchange_app", application_name=name),
@@ -159,16 +166,24 @@ async def _connected(
         ),
     )
     stack.push_async_callback(valkey.close)
+    return Links(database, valkey)
+
+
+async def _commits(
+    stack: AsyncExitStack, limits: Limits, urls: Urls, patient: Patient, metrics: Metrics
+) -> Commits:
+    """The writer of commits; it tells metrics of every batch."""
     commits = await patient.until(
         "commits",
         lambda: Commits.open(
             urls.database_url,
             batch_max=limits.commit_batch_max,
             queue_max=limits.commit_queue_max,
+            on_batch=metrics.commit_batch,
         ),
     )
     stack.push_async_callback(commits.close)
-    return Links(database, valkey, commits)
+    return commits
 
 
 def _market(
@@ -209,16 +224,23 @@ def _log(stack: AsyncExitStack, settings: Settings, clock: Clock, worker: str) -
 
 
 def _metrics(
-    stack: AsyncExitStack, settings: Settings, standing: Standing, clock: Clock
+    stack: AsyncExitStack,
+    settings: Settings,
+    standing: Standing,
+    clock: Clock,
+    *,
+    is_command: bool,
 ) -> Metrics:
+    """What this process counts; a command counts for nobody."""
     metrics = Metrics(
         clock=clock,
-        folder=Path(settings.data_dir) / "metrics",
+        folder=None if is_command else Path(settings.data_dir) / "metrics",
         party=lambda one: _key(standing.book.buyers, one),
         vertical=lambda one: _key(standing.book.verticals, one),
     )
     stack.callback(metrics.close)
-    _background(stack, metrics.run(), "metrics")
+    if not is_command:
+        _background(stack, metrics.run(), "metrics")
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""The jobs process: reconcile, webhooks and partitions, each under a lease."""
+"""The jobs process: reconcile, inspection, webhooks and partitions, each under a lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,15 +6,17 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from exchange.app.dials import heard
-from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, ground
+from exchange.app.dials import ground_dials, heard, inspected, trying
+from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground
 from exchange.config import Settings
 from exchange.effects.doubts import Doubts, SealedLeads
+from exchange.effects.inspection import Looks
 from exchange.effects.leases import Boots, Lease, Leases
 from exchange.effects.outbox import Outbox
 from exchange.effects.postgres import Database
 from exchange.flows.doubt import Endings
 from exchange.flows.inquiry import Inquiries, InquiryLimits
+from exchange.flows.inspection import Inspection, InspectionLimits
 from exchange.flows.jobs import Job, partitions
 from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
@@ -38,8 +40,15 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         boots = Boots(base.database, dead_after_s=DEAD_AFTER_S)
         reconcile = _reconcile(base, sealed, leases, boots)
         stack.push_async_callback(reconcile.stop)
+        inspection = Inspection(
+            looks=Looks(base.database), clock=base.clock, limits=InspectionLimits()
+        )
+        ground_dials(base)
+        inspected(base, inspection.seen, lambda: inspection.leads)
+        trials = asyncio.create_task(trying(base), name="trying")
+        stack.push_async_callback(cancelled, trials)
         await run_jobs(
-            _jobs(base, reconcile),
+            _jobs(base, reconcile, inspection),
             leases=leases,
             boots=boots,
             boot_id=base.boot_id,
@@ -79,7 +88,7 @@ def _reconcile(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> 
     )
 
 
-def _jobs(base: Ground, reconcile: Reconcile) -> list[Job]:
+def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Job]:
     webhooks = Webhooks(
         outbox=Outbox(base.database, per_party_max=100, batch_max=500),
         buyers=base.buyers,
@@ -90,6 +99,7 @@ def _jobs(base: Ground, reconcile: Reconcile) -> list[Job]:
     )
     return [
         Job(name="reconcile", every_s=0.5, turn=_counted(base, reconcile)),
+        Job(name="inspection", every_s=5.0, turn=inspection.turn),
         Job(name="outbox", every_s=1.0, turn=webhooks.turn),
         Job(
             name="partitions",

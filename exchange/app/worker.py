@@ -20,7 +20,7 @@ from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
 from exchange.api.serving import Runner
-from exchange.app.dials import dials
+from exchange.app.dials import dials, trying
 from exchange.app.ground import Ground, Urls, cancelled, ground
 from exchange.config import Limits, Settings
 from exchange.core.attempts import STATE_OF, Ended
@@ -29,7 +29,6 @@ from exchange.core.records import PostRecord
 from exchange.effects.doubts import Doubts
 from exchange.effects.journal import Journal
 from exchange.effects.leads import Leads
-from exchange.effects.metrics import CONTENT_TYPE
 from exchange.effects.offers import Offers
 from exchange.effects.stories import Stories
 from exchange.flows.admission import Admission
@@ -115,10 +114,12 @@ async def _served(
     _routed(app, base, pings, posts, resolving, settings)
     dials(base, journal)
     watching = asyncio.create_task(watch.run(), name="watch")
+    trials = asyncio.create_task(trying(base), name="trying")
     try:
         yield
     finally:
         await cancelled(watching)
+        await cancelled(trials)
         await posts.drain()
         await journal.stop()
         await base.commits.drain()
@@ -300,7 +301,6 @@ def _routed(
     OpsApi(
         missing=lambda: _missing(base),
         scrape=base.metrics.scrape,
-        metrics_type=CONTENT_TYPE,
         routes=ROUTES,
         version=version("lead-exchange"),
     ).add_to(app.router)

@@ -51,9 +51,7 @@ def operators(router: web.UrlDispatcher, door: Any) -> None:
 
 
 def operation(router: web.UrlDispatcher, _: Any) -> None:
-    ops.OpsApi(missing=NONE, scrape=NONE, metrics_type="", routes=ROUTES, version="0").add_to(
-        router
-    )
+    ops.OpsApi(missing=NONE, scrape=NONE, routes=ROUTES, version="0").add_to(router)
 
 
 Adding = Callable[[web.UrlDispatcher, Any], None]

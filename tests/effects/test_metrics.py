@@ -11,12 +11,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as open_metrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
-from exchange.core.model import ContractAnswer, Ping
+from exchange.core.model import Candidate, ContractAnswer, Ping
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
 from exchange.core.records import PingRecord, PostRecord, PostStep, RequestRecord
-from exchange.effects.metrics import FAMILIES, Metrics
+from exchange.effects.metrics import FAMILIES, LABELS, Metrics
 from exchange.effects.metrics.text import FRESH_MS
 
 
@@ -127,8 +130,24 @@ def test_names_labels_and_units_follow_prometheus_conventions() -> None:
         assert not name.endswith(("_ms", "_milliseconds")), name
         assert bool(family.buckets) == (family.kind == "histogram"), name
         assert list(family.buckets) == sorted(set(family.buckets)), name
-        assert not {"le", "worker", "ping_id", "lead_id", "phone", "email"} & set(family.labels)
+        assert set(family.labels) <= set(LABELS) - {"worker"}, name
         assert family.help.endswith("."), name
+    used = {label for family in FAMILIES.values() for label in family.labels}
+    assert used == set(LABELS) - {"worker"}
+
+
+UNITS = ("seconds", "micros", "size", "total")
+COUNTED = (
+    *("length", "version", "contracts", "attempts", "holds", "full", "pending", "violations"),
+    *("up", "healthy", "braked", "in_flight"),
+)
+"""Gauges that say what they count, or a state that is 0 or 1: without a unit by convention."""
+
+
+def test_every_name_ends_in_its_unit_or_in_what_it_counts() -> None:
+    for name, family in FAMILIES.items():
+        assert name.endswith(UNITS if family.kind != "gauge" else (*UNITS, *COUNTED)), name
+        assert not family.help[0].islower(), name
 
 
 def test_every_family_renders_as_text_that_parses_even_before_anything_happened() -> None:
@@ -181,7 +200,7 @@ def test_a_sale_is_counted_with_its_money_its_deliveries_and_its_losses() -> Non
     assert value(text, "exchange_posts_total", **sold) == 1
     assert value(text, "exchange_deliveries_total", buyer="22", delivery="accepted") == 1
     assert value(text, "exchange_losses_total", buyer="21", loss="cap_lost") == 1
-    assert value(text, "exchange_price_micros_total", currency="USD") == 25_000_000
+    assert value(text, "exchange_price_micros_total", buyer="22", currency="USD") == 25_000_000
     assert value(text, "exchange_payout_micros_total", currency="USD") == 20_000_000
     assert value(text, "exchange_sale_added_seconds_sum") == pytest.approx(0.004)
     assert value(text, "exchange_post_part_seconds_count", part="reserve") is None
@@ -191,7 +210,8 @@ def test_a_sale_is_counted_with_its_money_its_deliveries_and_its_losses() -> Non
 def test_no_money_is_counted_for_what_is_no_sale(changes: dict[str, Any]) -> None:
     metrics = alone()
     metrics.post(post_record(**changes))
-    assert value(metrics.render(), "exchange_price_micros_total", currency="USD") is None
+    text = metrics.render()
+    assert value(text, "exchange_price_micros_total", buyer="22", currency="USD") is None
 
 
 def test_refused_requests_limits_commits_and_jobs_have_their_counters() -> None:
@@ -211,6 +231,58 @@ def test_refused_requests_limits_commits_and_jobs_have_their_counters() -> None:
     assert value(text, "exchange_reconcile_cases_total", what="doubted") == 2
     assert value(text, "exchange_reconcile_cases_total", what="failed") is None
     assert value(text, "exchange_job_runs_total", job="reconcile", outcome="done") == 1
+
+
+def test_limits_that_bit_and_room_held_are_read_from_the_records() -> None:
+    metrics = alone()
+    large = ContractAnswer(contract_id=1, buyer_id=21, non_bid=NonBid.REPLY_TOO_LARGE, waited_ms=1)
+    held = Candidate(
+        contract_id=2,
+        buyer_id=22,
+        price_micros=9,
+        payout_micros=8,
+        rank=1,
+        fee_micros=1,
+        attempt_id="held",
+    )
+    metrics.pings(
+        [ping_record(answers=(large,), reason_counts={NonBid.NOT_INVITED: 3}, ranking=(held,))]
+    )
+    spent = PostStep(
+        contract_id=1,
+        buyer_id=21,
+        rank=4,
+        price_micros=9,
+        payout_micros=8,
+        loss=Loss.RELEASES_SPENT,
+    )
+    metrics.post(post_record(status="unsold", steps=(spent,)))
+    text = metrics.render()
+    for limit, hits in (("invited_max", 3), ("reply_bytes_max", 1), ("releases_max", 1)):
+        assert value(text, "exchange_limit_hits_total", limit=limit) == hits
+    assert value(text, "exchange_offer_holds_total", buyer="22") == 1
+
+
+async def test_the_slowest_of_a_batch_is_the_exemplar_for_who_asks_for_open_metrics() -> None:
+    metrics = alone()
+    slow = msgspec.structs.replace(PING, ping_id="01890a5d-ac96-774b-bcce-b302099a8058")
+    metrics.pings([ping_record(), ping_record(ping=slow, added_ms=4.0), ping_record()])
+    metrics.post(post_record())
+    text, kind = await metrics.scrape("application/openmetrics-text; version=1.0.0, */*;q=0.1")
+    assert kind.startswith("application/openmetrics-text")
+    seen = {
+        sample.name: sample.exemplar
+        for family in open_metrics_families(text.decode())
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    added = seen["exchange_ping_added_seconds_bucket"]
+    assert added.labels == {"trace_id": slow.ping_id.replace("-", "")}
+    assert added.value == 0.004
+    assert set(seen) >= {"exchange_post_seconds_bucket", "exchange_sale_added_seconds_bucket"}
+    plain, kind = await metrics.scrape("text/plain")
+    assert kind.startswith("text/plain")
+    assert b"trace_id" not in plain
 
 
 # --- what parts keep themselves -------------------------------------------------------------------
@@ -382,7 +454,8 @@ async def test_a_full_disk_costs_nothing_but_the_view_of_the_others(tmp_path: Pa
         path.unlink()
     (tmp_path / "gone").rmdir()
     metrics.limit_hit("invited_max")
-    assert value(await metrics.scrape(), "exchange_limit_hits_total", limit="invited_max") == 1
+    text, _ = await metrics.scrape("")
+    assert value(text, "exchange_limit_hits_total", limit="invited_max") == 1
 
 
 async def test_the_loop_writes_and_measures_its_lag_until_cancelled(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ Several workers are several writers; every one locks in the same order (see `sql
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self
 
 import asyncpg
@@ -105,9 +105,16 @@ class Commits:
     """One writer over one connection. Open with `Commits.open`, end with `close`."""
 
     def __init__(
-        self, url: str, *, batch_max: int, queue_max: int, answer_s: float, application_name: str
+        self,
+        url: str,
+        *,
+        batch_max: int,
+        queue_max: int,
+        answer_s: float,
+        application_name: str,
+        on_batch: Callable[[int, float], None],
     ) -> None:
-        self._url, self._name = url, application_name
+        self._url, self._name, self._on_batch = url, application_name, on_batch
         self._batch_max, self._queue_max, self._answer_s = batch_max, queue_max, answer_s
         self._queue: deque[_Waiting] = deque()
         self._in_doubt: list[_Waiting] = []
@@ -129,15 +136,18 @@ class Commits:
         queue_max: int = 2_000,
         answer_s: float = 10.0,
         application_name: str = "exchange-commits",
+        on_batch: Callable[[int, float], None] = lambda units, took_ms: None,
     ) -> Self:
         """Connects and starts writing. `answer_s`: after so long without an answer the connection
-        counts as lost. Raises what asyncpg raises when the database cannot be reached."""
+        counts as lost. `on_batch` hears of every batch that was answered: how many units, how many
+        ms. Raises what asyncpg raises when the database cannot be reached."""
         commits = cls(
             url,
             batch_max=batch_max,
             queue_max=queue_max,
             answer_s=answer_s,
             application_name=application_name,
+            on_batch=on_batch,
         )
         commits._session = await commits._connected()
         commits._task = asyncio.create_task(commits._run(), name="commits")
@@ -258,7 +268,9 @@ class Commits:
                 groups.extendleft(reversed(self._after(error, group)))
             else:
                 groups.extendleft(reversed(self._settle(group, answers)))
-            self.stats.commit_us += int((loop.time() - began) * 1e6)
+            took_s = loop.time() - began
+            self.stats.commit_us += int(took_s * 1e6)
+            self._on_batch(len(group.units), took_s * 1e3)
         self._writing = []
 
     def _settle(self, group: _Group, answers: Answers) -> list[_Group]:

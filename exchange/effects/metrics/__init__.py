@@ -15,7 +15,9 @@ those of a file that nobody has written for `FRESH_MS` are left out: their proce
 
 `FAMILIES` is the table of everything there is; adding a metric is one line there and one where the
 record is read. No label value comes from outside unbounded: a family holds at most `series_max`
-label sets, what comes after is counted as `other`, and the limit is counted as bitten.
+label sets, what comes after is counted as `other`, and the limit is counted as bitten. The slowest
+ping of a batch, and each post, leave their id as the exemplar of their bucket, for who asks for
+OpenMetrics.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ from typing import Any, Final, Literal, Protocol
 from exchange.core.model import ContractAnswer
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
 from exchange.core.records import PingRecord, PostRecord, RequestRecord
-from exchange.effects.metrics.families import FAMILIES, Family, Labels
+from exchange.effects.metrics.families import FAMILIES, LABELS, Family, Labels
 from exchange.effects.metrics.slots import (
     Counts,
     counts_in,
@@ -41,15 +43,20 @@ from exchange.effects.metrics.slots import (
     free_slot,
     replace,
 )
-from exchange.effects.metrics.text import CONTENT_TYPE, text
+from exchange.effects.metrics.text import told
 
-__all__ = ["CONTENT_TYPE", "FAMILIES", "Family", "Labels", "Metrics"]
+__all__ = ["FAMILIES", "LABELS", "Family", "Labels", "Metrics"]
 
 LAG_EVERY_S: Final = 0.1
 """How often the event loop's lag is taken; ten turns make one write of the slot's file."""
 
 _ANSWER: Final[dict[int | None, str]] = {None: "bid", **{int(m): m.label for m in NonBid}}
 _REASON: Final[dict[int | None, str]] = {None: "", **{int(m): m.label for m in Reason}}
+_LIMIT: Final = {
+    int(NonBid.NOT_INVITED): "invited_max",
+    int(NonBid.REPLY_TOO_LARGE): "reply_bytes_max",
+}
+"""Limits whose bite stands in the record of a ping."""
 
 Reading = Mapping[Labels, float]
 
@@ -109,11 +116,17 @@ class Metrics:
             "exchange_contracts_not_asked_total",
             {(_ANSWER[code],): count for code, count in not_asked.items()},
         )
+        self._add("exchange_offer_holds_total", self._offer_holds(records))
+        self._limits_in(not_asked, answers)
         late = sum(record.late_ms > 0 for record in records)
         self._add("exchange_pings_late_total", {(): late} if late else {})
         self._observe("exchange_ping_seconds", (), (r.took_ms / 1e3 for r in records))
         self._observe("exchange_ping_added_seconds", (), (r.added_ms / 1e3 for r in records))
         self._observe_answers(answer for record in records for answer in record.answers)
+        if records:
+            slow = max(records, key=lambda record: record.added_ms)
+            self._exemplify("exchange_ping_seconds", (), slow.took_ms, slow.ping.ping_id)
+            self._exemplify("exchange_ping_added_seconds", (), slow.added_ms, slow.ping.ping_id)
 
     def post(self, record: PostRecord) -> None:
         """Count one post. Replays and tests are counted, but no money of theirs."""
@@ -126,14 +139,17 @@ class Metrics:
         )
         self._add("exchange_posts_total", {labels: 1})
         self._observe("exchange_post_seconds", (record.status,), [record.took_ms / 1e3])
+        self._exemplify("exchange_post_seconds", (record.status,), record.took_ms, record.lead_id)
         if not record.replayed:
             self._steps(record)
         if sold:
-            currency = (record.currency,)
-            self._add("exchange_price_micros_total", {currency: record.price_micros})
-            self._add("exchange_payout_micros_total", {currency: record.payout_micros})
-            added = (record.took_ms - record.delivered_ms) / 1e3
-            self._observe("exchange_sale_added_seconds", (), [added])
+            winner = next(step.buyer_id for step in record.steps if step.loss == Loss.WON)
+            bought = (self._party(winner), record.currency)
+            self._add("exchange_price_micros_total", {bought: record.price_micros})
+            self._add("exchange_payout_micros_total", {(record.currency,): record.payout_micros})
+            added_ms = record.took_ms - record.delivered_ms
+            self._observe("exchange_sale_added_seconds", (), [added_ms / 1e3])
+            self._exemplify("exchange_sale_added_seconds", (), added_ms, record.lead_id)
 
     def request(self, record: RequestRecord) -> None:
         """Count a request that ended before any flow began."""
@@ -144,6 +160,10 @@ class Metrics:
         """One group commit: how many units, how long."""
         self._observe("exchange_commit_batch_size", (), [size])
         self._observe("exchange_commit_seconds", (), [took_ms / 1e3])
+
+    def round_trip(self, server: Literal["postgres", "valkey"], took_s: float) -> None:
+        """One try of a server that did nothing else."""
+        self._observe("exchange_server_seconds", (server,), [took_s])
 
     def limit_hit(self, limit: str, count: int = 1) -> None:
         """A limit bit `count` times; `limit` is its name in the table of limits."""
@@ -173,13 +193,14 @@ class Metrics:
     # --- what is told ----------------------------------------------------------------------------
 
     def render(self) -> bytes:
-        """All processes' metrics in Prometheus' text format, for `CONTENT_TYPE`."""
-        return self._told(self._image())
+        """All processes' metrics in Prometheus' text format."""
+        return self._told(self._image(), "")[0]
 
-    async def scrape(self) -> bytes:
-        """As `render`, but only the look at our own counts stops the loop; files and text are made
-        in a thread."""
-        return await asyncio.to_thread(self._told, self._image())
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        """All processes' metrics and their content type: OpenMetrics, with exemplars, for who
+        accepts it. Only the look at our own counts stops the loop; files and text are made in a
+        thread."""
+        return await asyncio.to_thread(self._told, self._image(), accept)
 
     async def run(self) -> None:
         """Take the loop's lag and write the slot's file once a second, until cancelled."""
@@ -216,11 +237,11 @@ class Metrics:
                 with suppress(OSError):
                     replace(file_of(self._folder, self._slot), counts)
 
-    def _told(self, image: tuple[int, bytes]) -> bytes:
+    def _told(self, image: tuple[int, bytes], accept: str) -> tuple[bytes, str]:
         """Written first, then told: whoever is scraped next tells no less."""
         self._write(image)
         mine = decoded(image[1])
-        return text(dict(self._everyone(mine)), now_ms=mine.at_ms)
+        return told(dict(self._everyone(mine)), now_ms=mine.at_ms, accept=accept)
 
     # --- adding up -------------------------------------------------------------------------------
 
@@ -237,6 +258,23 @@ class Metrics:
             (self._party(buyer), _ANSWER[code]): count for (buyer, code), count in answers.items()
         }
 
+    def _offer_holds(self, records: Sequence[PingRecord]) -> Counter[Labels]:
+        """The attempt's id is minted with the offer where room is held for it."""
+        return Counter(
+            (self._party(record.ranking[0].buyer_id),)
+            for record in records
+            if record.ranking and record.ranking[0].attempt_id is not None
+        )
+
+    def _limits_in(
+        self, not_asked: Mapping[int, int], answers: Mapping[tuple[int, int | None], int]
+    ) -> None:
+        """One bite for each contract that was not asked, or not heard out, because of a limit."""
+        counted = [*not_asked.items(), *((code, count) for (_, code), count in answers.items())]
+        for code, count in counted:
+            if code in _LIMIT:
+                self.limit_hit(_LIMIT[code], count)
+
     def _observe_answers(self, answers: Iterable[ContractAnswer]) -> None:
         waited: dict[int, list[float]] = {}
         for answer in answers:
@@ -252,6 +290,8 @@ class Metrics:
                 self._add("exchange_deliveries_total", {(buyer, kind): 1})
             if step.loss != Loss.WON:
                 self._add("exchange_losses_total", {(buyer, Loss(step.loss).label): 1})
+            if step.loss == Loss.RELEASES_SPENT:
+                self.limit_hit("releases_max")
         parts = (
             ("commit", record.committed_ms),
             ("deliver", record.delivered_ms),
@@ -274,6 +314,14 @@ class Metrics:
         for value in values:
             row[bisect_left(bounds, value)] += 1
             row[-1] += value
+
+    def _exemplify(self, name: str, labels: Labels, value_ms: float, record_id: str) -> None:
+        """The newest of a bucket is kept: an id that `exchange explain` knows."""
+        value = value_ms / 1e3
+        series = self._counts.exemplars.setdefault(name, {})
+        bucket = bisect_left(FAMILIES[name].buckets, value)
+        row = series.setdefault(self._bounded(name, series, labels), {})
+        row[bucket] = (record_id, value, self._clock.now_ms())
 
     def _bounded(self, name: str, series: Mapping[Labels, Any], labels: Labels) -> Labels:
         if labels in series or len(series) < self._series_max:

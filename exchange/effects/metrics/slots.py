@@ -18,12 +18,14 @@ SLOTS_MAX: Final = 1_024
 
 class Counts(msgspec.Struct):
     """The numbers of one slot, as they stand in its file. A histogram's list holds one count per
-    bucket, one for what is above the last, and the sum."""
+    bucket, one for what is above the last, and the sum; an exemplar is, by number of bucket, an id
+    with its value and when that was (Unix ms)."""
 
     at_ms: int = 0
     counters: dict[str, dict[Labels, float]] = {}
     gauges: dict[str, dict[Labels, float]] = {}
     histograms: dict[str, dict[Labels, list[float]]] = {}
+    exemplars: dict[str, dict[Labels, dict[int, tuple[str, float, int]]]] = {}
 
 
 def free_slot(folder: Path) -> tuple[int, int]:
@@ -75,7 +77,7 @@ def counts_in(path: Path) -> Counts | None:
 
 def _fits(counts: Counts) -> bool:
     """Whether the families' labels and buckets are still those the counts were made with."""
-    for kind in (counts.counters, counts.gauges, counts.histograms):
+    for kind in (counts.counters, counts.gauges, counts.histograms, counts.exemplars):
         for name, series in kind.items():
             family = FAMILIES.get(name)
             if family is None or any(len(labels) != len(family.labels) for labels in series):

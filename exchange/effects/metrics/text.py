@@ -1,7 +1,8 @@
 """All processes' counts as Prometheus reads them; prometheus-client spells the text.
 
 Counters and histograms are summed over slots. Gauges carry the slot as the label `worker`, and
-those of a file that nobody has written for `FRESH_MS` are left out: their process is gone.
+those of a file that nobody has written for `FRESH_MS` are left out: their process is gone. Of a
+bucket's exemplars the newest is told, to who accepts OpenMetrics; the older format knows none.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,21 +11,26 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as open_metrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from exchange.effects.metrics.families import FAMILIES, Family, Labels
 from exchange.effects.metrics.slots import Counts
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 FRESH_MS: Final = 10_000
 """Ten missed writes of one second: a process that silent is dead or stuck, its gauges are lies."""
 
 
-def text(slots: Mapping[int, Counts], *, now_ms: int) -> bytes:
-    """The counts of all slots in the text format of `CONTENT_TYPE`."""
+def told(slots: Mapping[int, Counts], *, now_ms: int, accept: str) -> tuple[bytes, str]:
+    """The counts of all slots and their content type; `accept` is the request's header."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Text(slots, now_ms=now_ms))
-    return generate_latest(registry)
+    if "application/openmetrics-text" in accept:
+        return bytes(open_metrics(registry)), OPEN_METRICS  # type: ignore[no-untyped-call]
+    return generate_latest(registry), TEXT
 
 
 class _Text(Collector):
@@ -73,8 +79,21 @@ class _Text(Collector):
         bounds = [*map(str, family.buckets), "+Inf"]
         for labels, row in total.items():
             running, buckets = 0.0, []
-            for bound, count in zip(bounds, row[:-1], strict=True):
+            newest = self._exemplars(name, labels)
+            for place, (bound, count) in enumerate(zip(bounds, row[:-1], strict=True)):
                 running += count
-                buckets.append((bound, running))
+                found = newest.get(place)
+                buckets.append((bound, running) if found is None else (bound, running, found))
             metric.add_metric(labels, buckets, sum_value=row[-1])
         return metric
+
+    def _exemplars(self, name: str, labels: Labels) -> dict[int, Exemplar]:
+        """The newest exemplar of each bucket, over all slots. Their id is one trace's."""
+        found: dict[int, tuple[str, float, int]] = {}
+        for counts in self._slots.values():
+            for place, seen in counts.exemplars.get(name, {}).get(labels, {}).items():
+                found[place] = max(seen, found.get(place, seen), key=lambda one: one[2])
+        return {
+            place: Exemplar({"trace_id": id_.replace("-", "")}, value, at_ms / 1e3)
+            for place, (id_, value, at_ms) in found.items()
+        }
