@@ -49,6 +49,18 @@ class Window(Fact, frozen=True, kw_only=True):
     cap_index: int
 
 
+class SalesThen(Fact, frozen=True, kw_only=True):
+    """Sales (and live attempts) of one contract at one moment: how many, and what they cost.
+    `fields` are what the ping said; `segments` what their windows were named by, from a cap's
+    number to its segment as it stands in a window's name."""
+
+    at: datetime
+    leads: int
+    micros: int
+    fields: Mapping[str, Any]
+    segments: Mapping[str, str]
+
+
 class WinParts(NamedTuple):
     """What a window's name says. `segment` is `None` when the cap is not for each value of a field,
     and empty for leads without the field."""
@@ -82,6 +94,32 @@ def windows(
         if known is None or window.limit < known.limit:
             found[window.win] = window
     return tuple(found[win] for win in sorted(found))
+
+
+def recounted(
+    contract: Contract, sales: Sequence[SalesThen], *, at: datetime, zone: str | None
+) -> dict[str, int]:
+    """What the windows that are open at `at` count, by when the sales were made and not by the
+    windows they name: a market that changes a contract's zone moves a window's bounds, and one that
+    gives it another cap opens a window that no sale names yet. Raises `NoZone`."""
+    counts: dict[str, int] = {}
+    for cap in {_prefix(cap): cap for cap in contract.caps}.values():
+        period = period_of(cap, at, zone)
+        is_open = {then: period_of(cap, then, zone) == period for then in {one.at for one in sales}}
+        if cap.each is None:
+            counts[win_of(contract.id, cap, at=at, zone=zone, segment=None)] = 0
+        for one in sales:
+            win = win_of(contract.id, cap, at=at, zone=zone, segment=_segment_then(cap, one))
+            amount = one.leads if cap.unit == "leads" else one.micros
+            counts[win] = counts.get(win, 0) + (amount if is_open[one.at] else 0)
+    return counts
+
+
+def _segment_then(cap: Cap, sales: SalesThen) -> str | None:
+    if cap.each is None:
+        return None
+    named = sales.segments.get(str(cap_number(cap)))
+    return segment_of(sales.fields.get(cap.each)) if named is None else _unbase32(named)
 
 
 def win_of(
@@ -135,6 +173,30 @@ def held_windows(rows: Iterable[Sequence[Any]]) -> tuple[Window, ...]:
         Window(win=str(win), limit=int(limit), amount=int(amount), cap_index=-1)
         for win, limit, amount in rows
     )
+
+
+# --- what the database counted, as the counters' restore takes it --------------------------------
+
+
+def restored(counted: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, str, str]], int]:
+    """Used amounts by window, and each live attempt's hold, with how many holds."""
+    held: dict[str, list[str]] = {}
+    loads: list[tuple[str, str, str]] = []
+    for row in counted:
+        if row["kind"] == "ended":
+            continue
+        part = f"{row['amount']}@{forget_at_ms(row['win'])}"
+        if row["kind"] == "used":
+            loads.append(("used", row["win"], part))
+        else:
+            held.setdefault(row["token"], []).append(f"{row['win']}={part}")
+    loads += (("hold", token, ";".join(parts)) for token, parts in held.items())
+    return loads, len(held)
+
+
+def ended(counted: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Tokens that ended lately, and how: `C`ommitted or `U`ndone."""
+    return [(row["token"], row["win"]) for row in counted if row["kind"] == "ended"]
 
 
 # --- time -----------------------------------------------------------------------------------------

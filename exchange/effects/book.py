@@ -247,6 +247,7 @@ class BookStore:
                 if mine:
                     await self._make(connection, kind, mine, objects)
                     await self._write(connection, kind, version, mine, objects)
+            await connection.execute(sql["recounts_due"], version)
             detail = {"version": version, "changes": [_told(change) for change in changes]}
             await connection.execute(sql["audit"], by, "market.apply", f"version {version}", detail)
         return version

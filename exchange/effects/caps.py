@@ -11,7 +11,9 @@ one does not. The limits come with each call, so an edited cap never resets its 
 
 *Valkey may forget, or remember an older state.* So the counters of a buyer are believed only in
 the generation that Postgres issued for them, on the server and history (`Valkey.life`) they were
-loaded in, and while their sequence does not fall. Otherwise the buyer is closed: one elected
+loaded in, and while their sequence does not fall. A market that changes which windows sales count
+in forgets them too: they are recounted in Postgres first (`recount`), and a process whose market is
+older, or newer than what it last looked at, looks again. Otherwise the buyer is closed: one elected
 rebuilder (the lock on its row of `cap_generation`) counts its sales and live attempts in Postgres
 and loads them as a new generation, and the others wait for it, a bounded time. Of holds that are
 not in Postgres yet (between reserve and INTENT), those that Valkey still has are carried over;
@@ -23,14 +25,15 @@ the process dies first, reconcile tells it.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 import asyncpg
 import msgspec
 
-from exchange.core.caps import Window, forget_at_ms
+from exchange.core.caps import Window, ended, forget_at_ms, restored
 from exchange.core.model import Fact
 from exchange.effects.sql import queries
 
@@ -71,6 +74,9 @@ class Unreadable(Fact, frozen=True, kw_only=True):
     detail: str
 
 
+BEHIND: Final = Unreadable(detail="the counters are of a newer market than this process")
+
+
 class Rebuilt(Fact, frozen=True, kw_only=True):
     """Counters loaded anew from Postgres: the generation, how many windows and live holds."""
 
@@ -100,18 +106,25 @@ class Rows(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 
 
-class Ids(Protocol):
-    """Where fresh ids come from."""
+class Clock(Protocol):
+    """The part of the clock used here."""
 
     def new_id(self) -> str: ...
+    def now(self) -> datetime: ...
 
 
 class Known(msgspec.Struct):
-    """What this process believes of a buyer's counters. `sq` is the highest sequence seen."""
+    """What this process believes of a buyer's counters, and by which market it does. `sq` is the
+    highest sequence seen."""
 
     generation: int
     life: str
     sq: int
+    market: int
+
+
+async def _nothing_to_recount(_buyer_id: int, _at: datetime) -> None:
+    """For those whose market never changes."""
 
 
 class Caps:
@@ -121,17 +134,22 @@ class Caps:
         self,
         valkey: Server,
         database: Rows,
-        clock: Ids,
+        clock: Clock,
         *,
+        recount: Callable[[int, datetime], Awaitable[None]] = _nothing_to_recount,
+        market: Callable[[], int] = lambda: 0,
         wait_ms: int = 2_000,
         retell_ms: int = 200,
         untold_max: int = 10_000,
         rebuilds_max: int = 2,
     ) -> None:
-        """`wait_ms`: how long a caller waits for a rebuild before it fails closed. `retell_ms`: how
-        often Valkey is told again what it could not be told, at most `untold_max` things (the
-        oldest is dropped and counted in `dropped`). `rebuilds_max`: at once, in this process."""
+        """`recount` counts a buyer's open windows anew in Postgres, at a moment; `market` says by
+        which version this process goes. `wait_ms`: how long a caller waits for a rebuild before it
+        fails closed. `retell_ms`: how often Valkey is told again what it could not be told, at most
+        `untold_max` things (the oldest is dropped and counted in `dropped`). `rebuilds_max`: at
+        once, in this process."""
         self._valkey, self._database, self._clock = valkey, database, clock
+        self._recount, self._market = recount, market
         self._wait_s, self._retell_s, self._untold_max = (
             wait_ms / 1000,
             retell_ms / 1000,
@@ -148,10 +166,18 @@ class Caps:
         self.rebuilds = 0
 
     async def reserve(
-        self, buyer_id: int, token: str, windows: Sequence[Window], ttl_ms: int
+        self,
+        buyer_id: int,
+        token: str,
+        windows: Sequence[Window],
+        ttl_ms: int,
+        *,
+        is_retried: bool = False,
     ) -> Reserved | Full | Unreadable:
         """Hold room in all of the windows, or in none, for `ttl_ms`. The same token again is the
-        same hold. Never raises for a server that is away: `Unreadable`, and nothing is sold."""
+        same hold. Never raises for a server that is away: `Unreadable`, and nothing is sold. What
+        may have been held all the same is released, and a released token never holds again; so one
+        that `is_retried`, held before and perhaps asked for again, is left to expire."""
         args: list[str | int] = [token, ttl_ms, IDLE_MS]
         for one in windows:
             args += (one.win, one.limit, one.amount, forget_at_ms(one.win))
@@ -159,8 +185,11 @@ class Caps:
             return Unreadable(detail="Valkey is away")
         try:
             reply = await self._run("reserve", buyer_id, token, args)
-        except ConnectionError as fault:
-            self._remember(buyer_id, token, "release", ())  # it may have been carried out
+        except (ConnectionError, asyncio.CancelledError) as fault:
+            if not is_retried:
+                self.release_soon(buyer_id, token)
+            if isinstance(fault, asyncio.CancelledError):
+                raise
             return Unreadable(detail=str(fault))
         if isinstance(reply, Unreadable):
             return reply
@@ -182,6 +211,10 @@ class Caps:
     async def release(self, buyer_id: int, token: str) -> bool:
         """No sale: the room is given back, also that of a reserve that is yet to arrive."""
         return await self._tell("release", buyer_id, token, ())
+
+    def release_soon(self, buyer_id: int, token: str) -> None:
+        """A release that is told at once, but not waited for."""
+        self._remember(buyer_id, token, "release", ())
 
     async def undo(self, buyer_id: int, token: str, windows: Sequence[Window]) -> bool:
         """A sale gives its room back, in windows that still count."""
@@ -309,7 +342,6 @@ class Caps:
 
     async def _retell(self) -> None:
         while self._untold:
-            await asyncio.sleep(self._retell_s)
             for key, what in tuple(self._untold.items()):
                 if not self._valkey.up:
                     break
@@ -319,12 +351,16 @@ class Caps:
                 )
                 if is_told and self._untold.get(key) is what:
                     del self._untold[key]
+            if self._untold:
+                await asyncio.sleep(self._retell_s)
 
     # --- believing ------------------------------------------------------------------------------
 
     def _believed(self, buyer_id: int) -> Known | None:
         known = self._known.get(buyer_id)
-        return known if known is not None and known.life == self._valkey.life else None
+        if known is None or known.life != self._valkey.life or known.market != self._market():
+            return None
+        return known
 
     def _disbelieve(self, buyer_id: int, known: Known) -> None:
         """These counters are wrong: only a newer generation will do."""
@@ -334,7 +370,14 @@ class Caps:
 
     def _fits(self, buyer_id: int, row: Any) -> bool:
         life = f"{row['run_id']}.{row['replication_id']}"
-        return row["generation"] > self._refused.get(buyer_id, 0) and life == self._valkey.life
+        is_counted = row["counted_version"] >= row["due_version"]
+        is_newer = row["generation"] > self._refused.get(buyer_id, 0)
+        return is_counted and is_newer and life == self._valkey.life
+
+    def _is_behind(self, row: Any) -> bool:
+        """Whether this process would name windows as they were before the market changed them."""
+        versions: tuple[int, int] = row["due_version"], row["counted_version"]
+        return max(versions) > self._market()
 
     async def _recovered(self, buyer_id: int) -> Unreadable | None:
         """Wait, a bounded time, until the buyer's counters may be believed; else why not."""
@@ -356,6 +399,8 @@ class Caps:
         """Take over what another process has loaded, or load it as the elected one."""
         try:
             row = await self._database.fetchrow(self._sql["generation"], buyer_id)
+            if row is not None and self._is_behind(row):
+                return BEHIND
             if row is not None and self._fits(buyer_id, row):
                 return self._adopt(buyer_id, row["generation"], row["sq"])
             async with self._turns:
@@ -376,21 +421,26 @@ class Caps:
             row = await connection.fetchrow(self._sql["generation_locked"], buyer_id)
             if row is None:
                 return Unreadable(detail="the market has no such buyer")
+            if self._is_behind(row):
+                return BEHIND
             if self._fits(buyer_id, row):
                 return self._adopt(buyer_id, row["generation"], row["sq"])
-            life = self._valkey.life
+            life, market = self._valkey.life, self._market()
             rebuilt, sq = await self._load(connection, buyer_id, row)
             if life != self._valkey.life:
                 return Unreadable(detail="Valkey changed during the rebuild")
             await connection.execute(
                 self._sql["generation_moved"], buyer_id, rebuilt.generation, sq, *life.split(".")
             )
-        self._known[buyer_id] = Known(rebuilt.generation, life, sq)
+        self._known[buyer_id] = Known(rebuilt.generation, life, sq, market)
         self.rebuilds += 1
         return rebuilt
 
     def _adopt(self, buyer_id: int, generation: int, sq: int) -> Rebuilt:
-        self._known[buyer_id] = Known(generation, self._valkey.life, sq)
+        known, life = self._known.get(buyer_id), self._valkey.life
+        if known is not None and (known.generation, known.life) == (generation, life):
+            sq = max(sq, known.sq)
+        self._known[buyer_id] = Known(generation, life, sq, self._market())
         return Rebuilt(generation=generation, windows=0, holds=0)
 
     async def _load(self, connection: Any, buyer_id: int, row: Any) -> tuple[Rebuilt, int]:
@@ -398,8 +448,10 @@ class Caps:
         sale that had room is either counted or still held."""
         restore_id = self._clock.new_id()
         await self._restore(buyer_id, ("begin", restore_id, row["sq"]))
+        if row["counted_version"] < row["due_version"]:
+            await self._recount(buyer_id, self._clock.now())
         counted = await connection.fetch(self._sql["counted"], buyer_id, ENDED_WITHIN_S)
-        loads, holds = _loads(counted)
+        loads, holds = restored(counted)
         await asyncio.gather(
             *(
                 self._restore(
@@ -407,7 +459,7 @@ class Caps:
                 )
                 for part in _parts(loads)
             ),
-            *(self._restore_ended(buyer_id, restore_id, part) for part in _parts(_ended(counted))),
+            *(self._restore_ended(buyer_id, restore_id, part) for part in _parts(ended(counted))),
         )
         generation = row["generation"] + 1
         sq = await self._restore(buyer_id, ("open", restore_id, generation, IDLE_MS))
@@ -438,27 +490,6 @@ def _keys(buyer_id: int) -> tuple[str, str, str]:
 
 def _tombstone(buyer_id: int, token: str) -> str:
     return f"{{b:{buyer_id}}}:t:{token}"
-
-
-def _loads(counted: Sequence[Any]) -> tuple[list[tuple[str, str, str]], int]:
-    """What a restore loads: used amounts by window, and each live attempt's hold. With how many
-    holds."""
-    held: dict[str, list[str]] = {}
-    loads: list[tuple[str, str, str]] = []
-    for row in counted:
-        if row["kind"] == "ended":
-            continue
-        part = f"{row['amount']}@{forget_at_ms(row['win'])}"
-        if row["kind"] == "used":
-            loads.append(("used", row["win"], part))
-        else:
-            held.setdefault(row["token"], []).append(f"{row['win']}={part}")
-    loads += (("hold", token, ";".join(parts)) for token, parts in held.items())
-    return loads, len(held)
-
-
-def _ended(counted: Sequence[Any]) -> list[tuple[str, str]]:
-    return [(row["token"], row["win"]) for row in counted if row["kind"] == "ended"]
 
 
 def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

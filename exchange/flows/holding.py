@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from exchange.core.auction import Ranking
-from exchange.core.caps import resets_at, windows
+from exchange.core.caps import windows
 from exchange.core.model import Candidate, Ping
 from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
@@ -33,6 +33,12 @@ class Holding:
                 return replace(ranking, candidates=(best, *candidates[1:]))
             candidates = candidates[1:]
         return replace(ranking, candidates=candidates)
+
+    def let_go(self, ranking: Ranking) -> None:
+        """Give back what is held for a ranking that came to no offer; nobody waits for it."""
+        best = ranking.candidates[0]
+        if best.attempt_id is not None:
+            self._caps.release_soon(best.buyer_id, best.attempt_id)
 
     def is_asked(self, ping: Ping, ranking: Ranking) -> bool:
         """Whether the best candidate's contract asks for room with the offer. A test holds none."""
@@ -59,16 +65,7 @@ class Holding:
         reserved = await self._caps.reserve(contract.buyer_id, attempt_id, held, self._ttl_ms)
         if isinstance(reserved, Full):
             window = next(one for one in held if one.win == reserved.win)
-            cap = contract.caps[window.cap_index]
             self._standing.note_full(
-                FullWindow(
-                    contract_id=contract.id,
-                    buyer_id=contract.buyer_id,
-                    win=window.win,
-                    limit=window.limit,
-                    segment=None if cap.each is None else (cap.each, ping.fields.get(cap.each)),
-                    until=resets_at(cap, ping.received_at, zone),
-                ),
-                self._clock.now(),
+                FullWindow.of(contract, window, ping.fields), self._clock.now()
             )
         return replace(candidate, attempt_id=attempt_id) if isinstance(reserved, Reserved) else None

@@ -255,7 +255,7 @@ class Pings:
 
     async def _with_room(self, ping: Ping, auctioned: Auctioned, *, deadline: float) -> Auctioned:
         """Room held for the best candidate, where its contract asks for that. What is not held by
-        the deadline is not promised; should it be held after all, it expires by itself."""
+        the deadline is not promised; should it be held after all, it is given back."""
         if not self._holding.is_asked(ping, auctioned.ranking):
             return auctioned
         try:
@@ -277,6 +277,8 @@ class Pings:
         offer = self.offer_of(ping, auctioned, expires_at_ms)
         ttl_ms = expires_at_ms - self._clock.now_ms()
         kept = await self._offers.put(offer, ttl_ms=ttl_ms, deadline=deadline)
+        if not kept:
+            self._holding.let_go(ranking)
         return expires_at_ms if kept else None
 
     def offer_of(self, ping: Ping, auctioned: Auctioned, expires_at_ms: int) -> Offer:

@@ -18,6 +18,7 @@ import msgspec
 
 from exchange.core.book import Book
 from exchange.core.brake import Doubts, is_braked, trial_is_due
+from exchange.core.caps import Window
 from exchange.core.filters import Index, closed_mask
 from exchange.core.model import Buyer, Contract, Ping
 from exchange.core.reasons import NonBid
@@ -46,15 +47,23 @@ class Secrets(Protocol):
 
 
 class FullWindow(msgspec.Struct, frozen=True):
-    """A cap window found full: the contract, the segment it is full for (`each`, value), and when
-    its period ends (`None`: never)."""
+    """A cap window found full: whose, and the segment it is full for (`each`, value)."""
 
     contract_id: int
     buyer_id: int
     win: str
-    limit: int
     segment: tuple[str, Any] | None
-    until: datetime | None = None
+
+    @classmethod
+    def of(cls, contract: Contract, window: Window, fields: Mapping[str, Any]) -> "FullWindow":
+        """The window of a contract, as a lead or ping with these fields found it."""
+        each = contract.caps[window.cap_index].each
+        return cls(
+            contract_id=contract.id,
+            buyer_id=contract.buyer_id,
+            win=window.win,
+            segment=None if each is None else (each, fields.get(each)),
+        )
 
 
 class MaskDoc(msgspec.Struct, frozen=True):

@@ -6,15 +6,15 @@ may stop the worker: the top of the loop catches everything, says so, and goes o
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from exchange.core.caps import cap_of
+from exchange.core.caps import cap_of, parts_of, period_of
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.leads import Leads
-from exchange.flows.standing import Standing
+from exchange.flows.standing import FullWindow, Standing
 
 Say = Callable[..., Any]
 """Log one event of the process: `say("event", key=value)`."""
@@ -61,18 +61,19 @@ class Watch:
                 if self._is_open(full, used):
                     self._standing.forget_full(full)
 
-    def _is_open(self, full: Any, used: Any) -> bool:
-        """Room under the cap as the market now has it, or a window whose period is over: its next
-        ping is tried, and the reserve of its next post tells."""
+    def _is_open(self, full: FullWindow, used: Mapping[str, tuple[int, int]]) -> bool:
+        """Room under the cap as the market now has it, or a window that is over (its period, or in
+        the zone that it was named in): its next ping is tried, and the reserve of its next post
+        tells."""
         contract = self._standing.book.contracts.get(full.contract_id)
         cap = None if contract is None else cap_of(contract, full.win)
         if contract is None or cap is None:
             return True
+        if parts_of(full.win).period != period_of(cap, self._clock.now(), contract.time_zone):
+            return True
         taken = sum(used.get(full.win, (0, 0)))
         least = 1 if cap.unit == "leads" else contract.bid_min_micros or 1
-        if taken + least <= cap.limit:
-            return True
-        return full.until is not None and full.until <= self._clock.now()
+        return bool(taken + least <= cap.limit)
 
     async def _doubts(self) -> None:
         since = self._clock.now() - timedelta(seconds=self._brake_s)

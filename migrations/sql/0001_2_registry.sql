@@ -203,14 +203,18 @@ CREATE TABLE job_lease (
 );
 
 -- What Valkey should know of a buyer's counters: another generation, server or history means that
--- it forgot, and one elected rebuilder (the lock on this row) loads it anew.
+-- it forgot, and one elected rebuilder (the lock on this row) loads it anew. A market version that
+-- changes which windows the buyer's sales count in names itself in due_version: until they are
+-- recounted by it (counted_version), the counters are not believed.
 CREATE TABLE cap_generation (
-    buyer_id       integer PRIMARY KEY REFERENCES buyer,
-    generation     bigint NOT NULL DEFAULT 0 CHECK (generation >= 0),
-    sq             bigint NOT NULL DEFAULT 0,
-    run_id         text NOT NULL DEFAULT '',
-    replication_id text NOT NULL DEFAULT '',
-    changed_at     timestamptz NOT NULL DEFAULT now()
+    buyer_id        integer PRIMARY KEY REFERENCES buyer,
+    generation      bigint NOT NULL DEFAULT 0 CHECK (generation >= 0),
+    sq              bigint NOT NULL DEFAULT 0,
+    run_id          text NOT NULL DEFAULT '',
+    replication_id  text NOT NULL DEFAULT '',
+    due_version     integer NOT NULL DEFAULT 0,
+    counted_version integer NOT NULL DEFAULT 0,
+    changed_at      timestamptz NOT NULL DEFAULT now()
 );
 
 -- Which contracts a process had cleared (full, unhealthy, out of hours ...), for explain.

@@ -1,10 +1,13 @@
 -- The buyer group: caps as the database counts them. cap_window.used is locked and added to in
--- INTENT's transaction (strict caps) and given back when the attempt ends without a sale.
+-- INTENT's transaction (strict caps) and given back when the attempt ends without a sale. carried:
+-- what the window counts of attempts that do not name it, less those that do and it does not count:
+-- the market moved the window's bounds, or made its cap, after they were made. It is within used.
 
 CREATE TABLE cap_window (
     buyer_id   integer NOT NULL,
     win        text NOT NULL,
     used       bigint NOT NULL DEFAULT 0 CHECK (used >= 0),
+    carried    bigint NOT NULL DEFAULT 0,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (buyer_id, win)
 );

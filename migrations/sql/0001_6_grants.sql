@@ -27,7 +27,9 @@ GRANT UPDATE (retired_at) ON key_epoch TO exchange_app;
 GRANT UPDATE (paused, by, why, at) ON switch TO exchange_app;
 GRANT UPDATE (beat_at, ended_at) ON boot TO exchange_app;
 GRANT UPDATE (boot_id, epoch, taken_at, expires_at) ON job_lease TO exchange_app;
-GRANT UPDATE (generation, sq, run_id, replication_id, changed_at) ON cap_generation TO exchange_app;
+GRANT UPDATE (
+    generation, sq, run_id, replication_id, due_version, counted_version, changed_at
+) ON cap_generation TO exchange_app;
 GRANT UPDATE (closed_at, closed_by) ON period TO exchange_app;
 GRANT UPDATE (state, custody_seq, custody_head, boot_id, updated_at) ON lead TO exchange_app;
 GRANT UPDATE (
@@ -38,7 +40,7 @@ GRANT UPDATE (attempt_id) ON sale_slot TO exchange_app;
 GRANT UPDATE (state, tries, next_try_at, sent_at, last_result) ON outbox TO exchange_app;
 GRANT UPDATE (state, evidence, rule, credit_micros, due_at, decided_at, decided_by, booked_on)
     ON return_case TO exchange_app;
-GRANT UPDATE (used, updated_at) ON cap_window TO exchange_app;
+GRANT UPDATE (used, carried, updated_at) ON cap_window TO exchange_app;
 GRANT UPDATE (amount, state, at) ON cap_claim TO exchange_app;
 GRANT UPDATE (state, reply, done_at) ON idem TO exchange_app;
 

@@ -104,9 +104,13 @@ class Room:
     def __init__(self) -> None:
         self.is_full = False
         self.held: list[str] = []
+        self.retried: list[bool] = []
         self.released: list[str] = []
 
-    async def reserve(self, _buyer: int, token: str, windows: Any, _ttl: int) -> Any:
+    async def reserve(
+        self, _buyer: int, token: str, windows: Any, _ttl: int, *, is_retried: bool
+    ) -> Any:
+        self.retried.append(is_retried)
         if self.is_full:
             return Full(win=windows[0].win)
         self.held.append(token)
@@ -278,6 +282,14 @@ async def test_room_that_came_with_the_offer_outlives_a_trial_that_is_not_ours(s
     stage.trial_is_ours = False
     await stage.sold(attempt_id=stage.clock.new_id())
     assert stage.room.released == []
+
+
+@pytest.mark.parametrize("came_with_offer", [True, False])
+async def test_only_room_that_came_with_the_offer_is_asked_for_again(
+    stage, came_with_offer
+) -> None:
+    await stage.sold(attempt_id=stage.clock.new_id() if came_with_offer else None)
+    assert stage.room.retried == [came_with_offer]
 
 
 async def test_a_braked_buyer_is_tried_with_one_lead(stage) -> None:

@@ -101,7 +101,6 @@ def full_window(key: str) -> FullWindow:
         contract_id=contract(key).id,
         buyer_id=contract(key).buyer_id,
         win="w",
-        limit=1,
         segment=("state", "CA"),
     )
 

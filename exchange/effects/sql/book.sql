@@ -201,6 +201,29 @@ UPDATE contract n SET closed_at = CASE WHEN given.closed THEN COALESCE(n.closed_
 FROM unnest($1::text[], $2::boolean[]) AS given (key, closed)
 WHERE n.key = given.key
 
+-- name: recounts_due
+-- The buyers whose sales count in other windows by this version: another zone, another kind of cap
+-- (its limit aside). What Valkey counts of them is not believed before it is recounted.
+WITH counts_by AS (
+    SELECT contract_id, version, market_version, doc->>'time_zone' AS zone,
+           ARRAY(SELECT DISTINCT (cap - 'leads' - 'money') || jsonb_build_object('m', cap ? 'money')
+                 FROM jsonb_array_elements(doc->'caps') AS cap ORDER BY 1) AS kinds
+    FROM contract_version
+),
+moved AS (
+    SELECT c.buyer_id
+    FROM counts_by v
+    JOIN counts_by b ON b.contract_id = v.contract_id AND b.version = v.version - 1
+    JOIN contract c ON c.id = v.contract_id
+    WHERE v.market_version = $1 AND (v.zone, v.kinds) IS DISTINCT FROM (b.zone, b.kinds)
+    UNION
+    SELECT v.buyer_id
+    FROM buyer_version v JOIN buyer_version b ON b.buyer_id = v.buyer_id AND b.version = v.version - 1
+    WHERE v.market_version = $1 AND v.doc->>'time_zone' IS DISTINCT FROM b.doc->>'time_zone'
+)
+INSERT INTO cap_generation (buyer_id, due_version) SELECT buyer_id, $1 FROM moved ORDER BY buyer_id
+ON CONFLICT (buyer_id) DO UPDATE SET due_version = excluded.due_version
+
 -- name: audit
 -- Who did what, to what.
 INSERT INTO audit (by, action, subject, detail) VALUES ($1, $2, $3, $4)

@@ -3,7 +3,8 @@
 
 -- name: generation
 -- What Valkey should know of a buyer's counters.
-SELECT generation, sq, run_id, replication_id FROM cap_generation WHERE buyer_id = $1
+SELECT generation, sq, run_id, replication_id, due_version, counted_version
+FROM cap_generation WHERE buyer_id = $1
 
 -- name: generation_made
 -- The row that a rebuilder locks. A buyer that the market does not know has none.
@@ -15,12 +16,15 @@ SELECT set_config('lock_timeout', $1, true)
 
 -- name: generation_locked
 -- Elects one rebuilder: the others wait here, then see what it wrote.
-SELECT generation, sq, run_id, replication_id FROM cap_generation WHERE buyer_id = $1 FOR UPDATE
+SELECT generation, sq, run_id, replication_id, due_version, counted_version
+FROM cap_generation WHERE buyer_id = $1 FOR UPDATE
 
 -- name: generation_moved
--- The counters of this generation are loaded, in this server and history.
+-- The counters of this generation are loaded, in this server and history, and recounted where that
+-- was due.
 UPDATE cap_generation
-SET generation = $2, sq = $3, run_id = $4, replication_id = $5, changed_at = now()
+SET generation = $2, sq = $3, run_id = $4, replication_id = $5, counted_version = due_version,
+    changed_at = now()
 WHERE buyer_id = $1
 
 -- name: counted
@@ -28,8 +32,8 @@ WHERE buyer_id = $1
 -- window; sold amounts by window; and tokens that ended lately, whose end Valkey may yet be told.
 --
 -- Sold amounts are those of the attempts, less what was given back for a returned sale (its claim is
--- released), or what the fence of strict caps has, whichever is more: a market that changes its mode
--- within a window is then still counted whole. Attempts older than any month count only where a
+-- released) and with what a recount carried, or what the fence of strict caps has, whichever is more:
+-- a market that changes its mode within a window is then still counted whole. Attempts older than any month count only where a
 -- contract has, or had, a cap for its total.
 WITH has_total AS (
     SELECT EXISTS (
@@ -54,13 +58,14 @@ live AS (
     SELECT win, sum(amount) AS amount FROM part WHERE state <> 'sold' GROUP BY win
 ),
 fenced AS (
-    SELECT c.win, c.used - coalesce(l.amount, 0) AS amount
+    SELECT c.win, c.used - coalesce(l.amount, 0) AS amount, c.carried
     FROM cap_window c LEFT JOIN live l USING (win)
     WHERE c.buyer_id = $1 AND (c.updated_at > now() - interval '34 days' OR c.win ~ '\.t(\.|$)')
 )
 SELECT 'hold' AS kind, attempt_id::text AS token, win, amount FROM part WHERE state <> 'sold'
 UNION ALL
-SELECT 'used', NULL, win, greatest(coalesce(s.amount, 0), coalesce(f.amount, 0))::bigint
+SELECT 'used', NULL, win,
+       greatest(coalesce(s.amount, 0) + coalesce(f.carried, 0), coalesce(f.amount, 0), 0)::bigint
 FROM sold s FULL JOIN fenced f USING (win)
 UNION ALL
 SELECT 'ended', attempt_id::text, CASE WHEN bool_or(undone) THEN 'U' ELSE 'C' END, 0
