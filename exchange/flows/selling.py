@@ -24,7 +24,7 @@ from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening
 from exchange.core.auction import at_promise
 from exchange.core.book import Book
-from exchange.core.caps import Window, resets_at, windows
+from exchange.core.caps import Window, windows
 from exchange.core.consent import is_named
 from exchange.core.filters import meets
 from exchange.core.messages import PostReply
@@ -116,7 +116,8 @@ class Sales:
         buyer = self._standing.book.buyers[candidate.buyer_id]
         attempt_id = candidate.attempt_id or self._clock.new_id()
         held = self._windows(run.deal, contract, buyer, candidate)
-        reserved = await self._reserve(run, contract, attempt_id, held)
+        is_held = candidate.attempt_id is not None
+        reserved = await self._reserve(run, contract, attempt_id, held, is_held=is_held)
         if not isinstance(reserved, Reserved):
             full = isinstance(reserved, Full)
             run.step(candidate, Loss.CAP_LOST if full else Loss.CAPS_UNREADABLE)
@@ -181,13 +182,22 @@ class Sales:
         )
 
     async def _reserve(
-        self, run: Run, contract: Contract, attempt_id: str, held: tuple[Window, ...]
+        self,
+        run: Run,
+        contract: Contract,
+        attempt_id: str,
+        held: tuple[Window, ...],
+        *,
+        is_held: bool,
     ) -> Any:
         if not held:
+        """`is_held`: the offer came with a hold by this id, and so does a retry of this post."""
             return Reserved(sq=0)
         began = self._clock.loop_time()
         ttl_ms = self._limits.post_deadline_ms + self._limits.hold_margin_ms
-        reserved = await self._caps.reserve(contract.buyer_id, attempt_id, held, ttl_ms)
+        reserved = await self._caps.reserve(
+            contract.buyer_id, attempt_id, held, ttl_ms, is_retried=is_held
+        )
         run.reserved_ms += (self._clock.loop_time() - began) * 1000
         if isinstance(reserved, Full):
             self._note_full(run.deal, contract, reserved.win, held)
@@ -197,19 +207,7 @@ class Sales:
         self, deal: Deal, contract: Contract, win: str, held: tuple[Window, ...]
     ) -> None:
         window = next(one for one in held if one.win == win)
-        cap = contract.caps[window.cap_index]
-        now, buyer = self._clock.now(), self._standing.book.buyers[contract.buyer_id]
-        self._standing.note_full(
-            FullWindow(
-                contract_id=contract.id,
-                buyer_id=contract.buyer_id,
-                win=win,
-                limit=window.limit,
-                segment=None if cap.each is None else (cap.each, deal.fields.get(cap.each)),
-                until=resets_at(cap, now, contract.time_zone or buyer.terms.time_zone),
-            ),
-            now,
-        )
+        self._standing.note_full(FullWindow.of(contract, window, deal.fields), self._clock.now())
 
     def _attempt(
         self,
