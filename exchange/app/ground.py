@@ -19,6 +19,7 @@ from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
 from exchange.effects.failpoints import At, failpoints, nowhere
+from exchange.effects.leads import Leads
 from exchange.effects.leases import Boots
 from exchange.effects.logs import Log
 from exchange.effects.metrics import Metrics
@@ -27,6 +28,7 @@ from exchange.effects.recount import Recounts
 from exchange.effects.valkey import Valkey, ValkeyDown
 from exchange.effects.vault import Vault
 from exchange.flows.jobs import beating
+from exchange.flows.replies import Replies
 from exchange.flows.standing import Standing
 
 BEAT_S = 1.0
@@ -242,6 +244,11 @@ def _metrics(
     if not is_command:
         _background(stack, metrics.run(), "metrics")
     return metrics
+
+
+def replies_of(base: Ground) -> Replies:
+    """Who seals and opens stored replies."""
+    return Replies(vault=base.vault, leads=Leads(base.database))
 
 
 def tools(settings: Settings, urls: Urls) -> AbstractAsyncContextManager[Ground]:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from exchange.app.dials import ground_dials, heard, inspected, trying
-from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground
+from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
 from exchange.config import Settings
 from exchange.effects.doubts import Doubts, SealedLeads
 from exchange.effects.inspection import Looks
@@ -62,6 +62,7 @@ def _reconcile(base: Ground, sealed: Database, leases: Leases, boots: Boots) -> 
     endings = Endings(
         commits=base.commits,
         caps=base.caps,
+        replies=replies_of(base),
         clock=base.clock,
         book=lambda: base.standing.book,
         at=base.at,

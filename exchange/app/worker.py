@@ -21,7 +21,7 @@ from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
 from exchange.api.serving import Runner
 from exchange.app.dials import dials, trying
-from exchange.app.ground import Ground, Urls, cancelled, ground
+from exchange.app.ground import Ground, Urls, cancelled, ground, replies_of
 from exchange.config import Limits, Settings
 from exchange.core.attempts import STATE_OF, Ended
 from exchange.core.reasons import Delivery
@@ -173,6 +173,7 @@ def _posts(
         commits=base.commits,
         leads=leads,
         openings=Openings(clock=base.clock, vault=base.vault, boot_id=base.boot_id),
+        replies=replies_of(base),
         pseudonym=base.vault.pseudonym,
         recorded=recorded,
         limits=PostLimits(
@@ -205,6 +206,7 @@ def _sales(base: Ground, resolving: Resolving, limits: Limits) -> Sales:
         buyers=base.buyers,
         caps=base.caps,
         commits=base.commits,
+        replies=replies_of(base),
         secret=base.secret,
         claim_trial=_trials(base, limits),
         tell_late=tell_late,
@@ -247,7 +249,11 @@ def explainer(base: Ground, invited_max: int) -> Explain:
 def resolving_of(base: Ground) -> Resolving:
     """Who ends doubts on somebody's word."""
     endings = Endings(
-        commits=base.commits, caps=base.caps, clock=base.clock, book=lambda: base.standing.book
+        commits=base.commits,
+        caps=base.caps,
+        replies=replies_of(base),
+        clock=base.clock,
+        book=lambda: base.standing.book,
     )
     return Resolving(
         doubts=Doubts(base.database),

@@ -67,6 +67,12 @@ class Leads:
             )
         )
 
+    async def key(self, lead_id: str) -> tuple[int, bytes] | None:
+        """`(key_epoch, wrapped_dek)` of a sealed record; `None` when it was erased or never
+        kept."""
+        row = await self._database.fetchrow(self._sql["key"], lead_id)
+        return None if row is None else (row["key_epoch"], row["wrapped_dek"])
+
     async def doubts(self, since: datetime, *, count: int) -> dict[int, Doubts]:
         """The posts in doubt of every buyer since then, over all workers; for a buyer with at least
         `count` of them also when it last answered clearly after the one that braked it."""

@@ -53,11 +53,16 @@ class BadSeal(VaultError):
     """Sealed with another key, for another place, or changed since."""
 
 
-class Sealed(msgspec.Struct, frozen=True, kw_only=True):
-    """A sealed record: `wrapped_dek` is its data key under the wrapping key of `key_epoch`."""
+class LeadKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A data key as it is kept: under the wrapping key of `key_epoch`."""
 
     key_epoch: int
     wrapped_dek: bytes
+
+
+class Sealed(LeadKey, frozen=True, kw_only=True):
+    """A sealed record with its data key."""
+
     sealed: bytes
 
 
@@ -104,6 +109,17 @@ class Vault:
         file."""
         return self._open(f"lead\0{lead_id}", sealed)
 
+    def seal_part(self, lead_id: str, key: LeadKey, part: str, plain: bytes) -> bytes:
+        """Something more of a lead, kept elsewhere, under the data key the lead was sealed with:
+        destroying that key erases it too. Raises `BadSeal` or `NoKey`."""
+        dek = self._unwrapped(f"lead\0{lead_id}", key)
+        return _encrypted(dek, plain, f"ex/v1\0{part}\0lead\0{lead_id}")
+
+    def open_part(self, lead_id: str, key: LeadKey, part: str, sealed: bytes) -> bytes:
+        """What `seal_part` sealed. Raises `BadSeal` or `NoKey`."""
+        dek = self._unwrapped(f"lead\0{lead_id}", key)
+        return _decrypted(dek, sealed, f"ex/v1\0{part}\0lead\0{lead_id}")
+
     def seal_secret(self, name: str, plain: bytes) -> Sealed:
         """A named secret of the operator's (a buyer's signing key, a password)."""
         return self._seal(f"secret\0{name}", plain)
@@ -136,9 +152,9 @@ class Vault:
         key = self._wrapping_key(place, self._epoch)
         return _encrypted(key, dek, f"ex/v1\0dek\0{place}\0{self._epoch}")
 
-    def _unwrapped(self, place: str, sealed: Sealed) -> bytes:
-        key = self._wrapping_key(place, sealed.key_epoch)
-        return _decrypted(key, sealed.wrapped_dek, f"ex/v1\0dek\0{place}\0{sealed.key_epoch}")
+    def _unwrapped(self, place: str, kept: LeadKey) -> bytes:
+        key = self._wrapping_key(place, kept.key_epoch)
+        return _decrypted(key, kept.wrapped_dek, f"ex/v1\0dek\0{place}\0{kept.key_epoch}")
 
     def _wrapping_key(self, place: str, epoch: int) -> bytes:
         if epoch not in self._wrapping:

@@ -13,7 +13,7 @@ from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine
 from exchange.core.model import Candidate, Fact, Lead, Seller, Source, Value, Vertical
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Loss, Reason
-from exchange.core.records import PostRecord, PostStep
+from exchange.core.records import LeadPrivateRow, PostRecord, PostStep
 from exchange.core.resolution import why
 
 
@@ -22,7 +22,8 @@ class Deal(Fact, frozen=True, kw_only=True):
 
     `promised_micros` is the least payout that may be paid; `named`: the companies that consent
     names, if it names any: nobody else may ever see the lead. `opening` is written with the first
-    commit (`None` when the lead is already durable). `deadline` is loop time.
+    commit (`None` when the lead is already durable). `private`: the record as it is sealed, whose
+    key seals what a buyer adds. `deadline` is loop time.
     """
 
     lead: Lead
@@ -40,6 +41,7 @@ class Deal(Fact, frozen=True, kw_only=True):
     direct: bool
     test: bool
     named: tuple[str, ...] = ()
+    private: LeadPrivateRow | None = None
 
     def __repr__(self) -> str:
         return f"Deal({self.lead.lead_id})"

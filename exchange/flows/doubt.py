@@ -22,6 +22,7 @@ from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
 from exchange.effects.doubts import Doubt, DoubtFilter, Doubts
 from exchange.effects.failpoints import At, nowhere
+from exchange.flows.replies import Replies
 
 
 class Endings:
@@ -32,11 +33,13 @@ class Endings:
         *,
         commits: Commits,
         caps: Caps,
+        replies: Replies,
         clock: Clock,
         book: Callable[[], Book],
         at: At = nowhere,
     ) -> None:
-        self._commits, self._caps, self._clock, self._book = commits, caps, clock, book
+        self._commits, self._caps, self._replies = commits, caps, replies
+        self._clock, self._book = clock, book
         self._at = at
 
     async def doubt(self, case: Case) -> bool:
@@ -59,7 +62,7 @@ class Endings:
         )
         unit = ending(case, finding, at=self._clock.now(), told=told)
         await self._at("found")
-        answer = await self._commits.commit(unit)
+        answer = await self._commits.commit(await self._replies.stored_with(unit))
         if answer.kind == "done":
             await self._at("ended")
             await self._tell_caps(case, finding.outcome)

@@ -43,6 +43,7 @@ from exchange.flows.deal import (
 )
 from exchange.flows.opening import Body, Openings, hidden, lead_of
 from exchange.flows.ping import SOURCE_PAUSED, Pings, floor_of, invalid, unknown_names
+from exchange.flows.replies import Replies
 from exchange.flows.selling import Sales
 from exchange.flows.standing import Standing
 
@@ -80,6 +81,7 @@ class Posts:
         commits: Commits,
         leads: Leads,
         openings: Openings,
+        replies: Replies,
         pseudonym: Callable[[str, str], str],
         recorded: Callable[[PostRecord], None],
         limits: PostLimits,
@@ -88,8 +90,9 @@ class Posts:
     ) -> None:
         self._clock, self._standing, self._pings = clock, standing, pings
         self._offers, self._sales, self._commits = offers, sales, commits
-        self._leads, self._openings, self._pseudonym = leads, openings, pseudonym
-        self._recorded, self._limits, self._boot_id = recorded, limits, boot_id
+        self._leads, self._openings, self._replies = leads, openings, replies
+        self._pseudonym, self._recorded = pseudonym, recorded
+        self._limits, self._boot_id = limits, boot_id
         self._at = at
         self._running: set[asyncio.Task[Outcome]] = set()
 
@@ -117,8 +120,9 @@ class Posts:
         if row is None:
             return None
         reason = Reason.IN_DOUBT if row["state"] == "in_doubt" else Reason.POST_RUNNING
-        reply: dict[str, Any] = row["reply"] or told(pending(lead_id, row["currency"], reason))
-        return reply
+        if row["reply"]:
+            return await self._replies.told(lead_id, row["reply"])
+        return told(pending(lead_id, row["currency"], reason))
 
     async def drain(self) -> None:
         """Wait for every post under way: their answers are owed."""
@@ -311,6 +315,7 @@ class Posts:
             direct=False,
             test=offer.test,
             named=body.named,
+            private=opening.private,
         )
 
     # --- direct -----------------------------------------------------------------------------------
@@ -432,6 +437,7 @@ class Posts:
             direct=True,
             test=ping.test,
             named=body.named,
+            private=opening.private,
         )
         return await self._sold(deal, seller, key, fingerprint)
 
@@ -483,7 +489,7 @@ class Posts:
                 detail="This Idempotency-Key was used with another request; use a new key.",
             )
         if kept.reply:
-            return Replayed(reply=kept.reply)
+            return Replayed(reply=await self._replies.told(kept.lead_id, kept.reply))
         return replay(kept.lead_id, kept.currency or "")
 
     def _source(self, source_id: int, seller: Seller) -> Source:

@@ -27,7 +27,6 @@ from exchange.core.book import Book
 from exchange.core.caps import Window, windows
 from exchange.core.consent import is_named
 from exchange.core.filters import meets
-from exchange.core.messages import PostReply
 from exchange.core.model import (
     Buyer,
     Candidate,
@@ -40,8 +39,9 @@ from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits, CommitsDown
 from exchange.effects.failpoints import At
-from exchange.flows.deal import LOSS_OF, Deal, Run, SaleEnd, record_of, reply_of
+from exchange.flows.deal import LOSS_OF, Deal, Run, SaleEnd, record_of, reply_of, told
 from exchange.flows.doubt import tell_caps
+from exchange.flows.replies import Replies, key_of
 from exchange.flows.standing import FullWindow, Standing
 
 RESULT_RETRY_S = 0.2
@@ -67,6 +67,7 @@ class Sales:
         buyers: Buyers,
         caps: Caps,
         commits: Commits,
+        replies: Replies,
         secret: Callable[[str], bytes | None],
         claim_trial: Callable[[int], Awaitable[bool]],
         tell_late: Callable[[Ended], Awaitable[None]],
@@ -76,7 +77,7 @@ class Sales:
         at: At,
     ) -> None:
         self._clock, self._standing, self._buyers = clock, standing, buyers
-        self._caps, self._commits = caps, commits
+        self._caps, self._commits, self._replies = caps, commits, replies
         self._secret, self._claim_trial, self._tell_late = secret, claim_trial, tell_late
         self._limits, self._boot_id, self._worker = limits, boot_id, worker
         self._at = at
@@ -190,8 +191,8 @@ class Sales:
         *,
         is_held: bool,
     ) -> Any:
-        if not held:
         """`is_held`: the offer came with a hold by this id, and so does a retry of this post."""
+        if not held:
             return Reserved(sq=0)
         began = self._clock.loop_time()
         ttl_ms = self._limits.post_deadline_ms + self._limits.hold_margin_ms
@@ -395,7 +396,7 @@ class Sales:
                 "sold",
                 at=now,
                 last=end,
-                reply=_builtins(reply_of(run, self._standing.book)),
+                reply=self._stored(run),
                 steps=run.steps,
             )
         else:
@@ -441,6 +442,11 @@ class Sales:
             held=attempt.windows,
         )
 
+    def _stored(self, run: Run) -> dict[str, Any]:
+        """The reply as it is kept: what a buyer put in it for the consumer is sealed."""
+        deal, reply = run.deal, told(reply_of(run, self._standing.book))
+        return self._replies.stored(deal.lead.lead_id, reply, key_of(deal.private))
+
     async def _unsold(self, run: Run) -> None:
         now = self._clock.now()
         unit, _ = attempts.ended(
@@ -449,7 +455,7 @@ class Sales:
             at=now,
             last=run.before,
             opening=None if run.opening is None else _never_released(run.opening),
-            reply=_builtins(reply_of(run, self._standing.book)),
+            reply=self._stored(run),
             steps=run.steps,
         )
         try:
@@ -466,10 +472,6 @@ def _never_released(opening: Opening) -> Opening:
     """A lead nobody received is kept without its personal data."""
     lead = msgspec.structs.replace(opening.lead, state="unsold")
     return msgspec.structs.replace(opening, lead=lead, private=None, persons=())
-
-
-def _builtins(reply: PostReply) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(reply))
 
 
 def is_trading(book: Book, contract: Contract, buyer: Buyer) -> bool:

@@ -7,7 +7,8 @@ GRANT EXECUTE ON FUNCTION lead_day(uuid), reading_party(), is_move(text, text, t
 GRANT EXECUTE ON FUNCTION ensure_partitions(date, integer), claim_persons(jsonb, date, date)
     TO exchange_app;
 
--- The app: insert and select everywhere but in lead_private, which it can only add to.
+-- The app: insert and select everywhere but in lead_private, which it can only add to; it reads the
+-- wrapped key of a record, which opens what else of the lead is sealed, but never the record.
 GRANT SELECT, INSERT ON
     party, account, api_key, secret, key_epoch, market_version,
     vertical, seller, source, buyer, contract,
@@ -17,7 +18,8 @@ GRANT SELECT, INSERT ON
     transfer, return_case, cap_window, cap_claim, idem
     TO exchange_app;
 GRANT SELECT ON partition_stray TO exchange_app, exchange_reader;
-GRANT INSERT ON lead_private TO exchange_app;
+GRANT INSERT, SELECT (lead_id, day, key_epoch, wrapped_dek, erased_at)
+    ON lead_private TO exchange_app;
 
 GRANT UPDATE (name) ON party TO exchange_app;
 GRANT UPDATE (closed_at) ON vertical, seller, source, buyer, contract TO exchange_app;

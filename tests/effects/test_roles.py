@@ -55,6 +55,8 @@ async def test_the_app_seals_a_lead_but_cannot_read_it(
                       "UPDATE lead_private SET sealed = 'x'"):  # fmt: skip
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await app.execute(statement)
+    key = "SELECT wrapped_dek FROM lead_private WHERE lead_id = $1"
+    assert await app.fetchval(key, lead_id) == b"k"
     query = "SELECT sealed FROM lead_private WHERE lead_id = $1"
     assert await sealed.fetchval(query, lead_id) == b"s"
     assert (

@@ -11,6 +11,7 @@ from exchange.core.model import FieldTerms, Margin, MarketDoc, Offer, SellerTerm
 from exchange.effects.clock import Clock
 from exchange.effects.postgres import DatabaseDown
 from exchange.flows.post import PENDING_GRACE_S, PostLimits, Posts
+from exchange.flows.replies import Replies
 
 PING_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 BOOK = book_of(
@@ -70,6 +71,7 @@ def posts_of(slow: Any) -> Posts:
         commits=slow,
         leads=slow,
         openings=slow,
+        replies=Replies(vault=slow, leads=slow),
         pseudonym=lambda kind, text: text,
         recorded=lambda _: None,
         limits=PostLimits(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from exchange.core.attempts import Selling
@@ -24,12 +25,14 @@ from exchange.core.model import (
     VerticalTerms,
 )
 from exchange.core.reasons import Loss
-from exchange.core.records import AttemptRow, CommitAnswer, CommitUnit
+from exchange.core.records import AttemptRow, CommitAnswer, CommitUnit, LeadPrivateRow
 from exchange.core.wire import HttpReply, NoReply, NoReplyKind
 from exchange.dialects import dialects
 from exchange.effects.caps import Full, Reserved
 from exchange.effects.clock import Clock
+from exchange.effects.vault import BadSeal, Vault
 from exchange.flows.deal import Deal, SaleEnd
+from exchange.flows.replies import SEALED, Replies, key_of
 from exchange.flows.selling import Sales, SellLimits
 from exchange.flows.standing import Standing
 
@@ -65,6 +68,7 @@ class Wire:
         self._clock = clock
         self.deadlines: list[float] = []
         self.written = 0
+        self.answer = {"status": "accepted", "ref": "b-1"}
 
     def endpoint(self, *, key: str, **_: Any) -> str:
         return key
@@ -80,7 +84,7 @@ class Wire:
         if deadline <= self._clock.loop_time():
             return NoReply(kind=NoReplyKind.TIMEOUT, sent=False)
         self.written += 1
-        return HttpReply(status=200, body=b'{"status":"accepted","ref":"b-1"}')
+        return HttpReply(status=200, body=msgspec.json.encode(self.answer))
 
 
 class Ledger:
@@ -90,11 +94,13 @@ class Ledger:
         self._clock = clock
         self.intent_ms = 0.0
         self.attempts: list[AttemptRow] = []
+        self.units: list[CommitUnit] = []
 
     async def commit(self, unit: CommitUnit) -> CommitAnswer:
         if unit.attempts:
             self._clock.pass_ms(self.intent_ms)
             self.attempts += unit.attempts
+        self.units.append(unit)
         return CommitAnswer(kind="done")
 
 
@@ -152,6 +158,7 @@ class Stage:
         self.wire, self.ledger, self.room = Wire(self.clock), Ledger(self.clock), Room()
         self.book = market()
         self.contract = next(iter(self.book.contracts.values()))
+        self.vault = Vault({1: bytes(32)})
         self.trials = 0
         self.trial_is_ours = True
         parts: Any = self
@@ -170,6 +177,7 @@ class Stage:
             buyers=parts.wire,
             caps=parts.room,
             commits=parts.ledger,
+            replies=Replies(vault=parts.vault, leads=parts),
             secret=lambda _: None,
             claim_trial=self.claim,
             tell_late=self.nothing,
@@ -191,8 +199,20 @@ class Stage:
         at_ms = self.clock.now_ms() - 60_000
         self.standing.learn_doubts({self.contract.buyer_id: Doubts(unknown_ms=(at_ms,) * 3)})
 
+    async def key(self, _lead_id: str) -> tuple[int, bytes] | None:
+        """The key as a database would have it that was told of the opening."""
+        key = key_of(self.private)
+        return key and (key.key_epoch, key.wrapped_dek)
+
     async def sold(self, *, attempt_id: str | None = None) -> SaleEnd:
         lead_id = self.clock.new_id()
+        sealed = self.vault.seal(lead_id, b"{}")
+        self.private = LeadPrivateRow(
+            lead_id=lead_id,
+            key_epoch=sealed.key_epoch,
+            wrapped_dek="\\x" + sealed.wrapped_dek.hex(),
+            sealed="\\x" + sealed.sealed.hex(),
+        )
         chain = Chain.begin(lead_id).append("received", self.clock.now(), {})
         candidate = Candidate(
             contract_id=self.contract.id,
@@ -225,6 +245,7 @@ class Stage:
             deadline=self.clock.loop_time() + POST_MS / 1000,
             direct=False,
             test=False,
+            private=self.private,
         )
         sold = await self.sales.sell(deal)
         await self.sales.drain()
@@ -296,3 +317,45 @@ async def test_a_braked_buyer_is_tried_with_one_lead(stage) -> None:
     stage.brake()
     assert (await stage.sold()).record.status == "sold"
     assert stage.trials == 1
+
+
+# --- what a buyer puts in a reply -----------------------------------------------------------------
+
+CANARY = "zerlinde.quax@mail.example"
+
+
+async def test_a_redirect_is_told_to_the_seller_and_kept_sealed(stage) -> None:
+    url = f"https://acme.example/thanks?who={CANARY}"
+    stage.wire.answer |= {"redirect_url": url}
+    sold = await stage.sold()
+    assert (sold.reply.redirect_url, sold.reply.sales[0].redirect_url) == (url, url)
+    assert all(CANARY.encode() not in msgspec.json.encode(unit) for unit in stage.ledger.units)
+    stored = stage.ledger.units[-1].idem_done.reply
+    assert (stored["status"], stored["payout"]) == ("sold", "8.00")
+    again = await stage.sales._replies.told(sold.record.lead_id, stored)
+    assert again == msgspec.to_builtins(sold.reply)
+
+
+async def test_a_reply_opens_with_its_own_leads_key_alone(stage) -> None:
+    stage.wire.answer |= {"redirect_url": "https://acme.example/thanks"}
+    first = await stage.sold()
+    stored = stage.ledger.units[-1].idem_done.reply
+    await stage.sold()
+    with pytest.raises(BadSeal):
+        await stage.sales._replies.told(first.record.lead_id, stored)
+
+
+async def test_once_the_leads_key_is_gone_the_redirect_is(stage) -> None:
+    stage.wire.answer |= {"redirect_url": "https://acme.example/thanks"}
+    sold = await stage.sold()
+    stored = stage.ledger.units[-1].idem_done.reply
+    stage.private = None
+    told = await stage.sales._replies.told(sold.record.lead_id, stored)
+    assert SEALED not in told
+    assert "redirect_url" not in told
+    assert told["status"] == "sold"
+
+
+async def test_a_reply_without_a_redirect_is_kept_as_it_is(stage) -> None:
+    sold = await stage.sold()
+    assert stage.ledger.units[-1].idem_done.reply == msgspec.to_builtins(sold.reply)

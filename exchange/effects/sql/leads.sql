@@ -12,6 +12,12 @@ FROM lead l
 LEFT JOIN idem i ON i.seller_id = l.seller_id AND i.lead_id = l.lead_id
 WHERE l.lead_id = $1 AND l.day = lead_day($1) AND l.seller_id = $2
 
+-- name: key
+-- The wrapped data key of a lead: it opens what of the lead is kept outside lead_private.
+SELECT key_epoch, wrapped_dek
+FROM lead_private
+WHERE lead_id = $1 AND day = lead_day($1) AND erased_at IS NULL
+
 -- name: sold_before
 -- Whether a consumer with one of these keyed hashes was sold in this vertical since a moment.
 SELECT EXISTS (

@@ -31,6 +31,7 @@ from exchange.effects.caps import Caps, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
 from exchange.effects.doubts import Doubts, SealedLeads
+from exchange.effects.leads import Leads
 from exchange.effects.leases import Boots, Leases
 from exchange.effects.postgres import Database
 from exchange.effects.valkey import Valkey
@@ -38,6 +39,7 @@ from exchange.effects.vault import Vault
 from exchange.flows.doubt import Endings, Resolving, tell_caps
 from exchange.flows.inquiry import Inquiries, InquiryLimits
 from exchange.flows.reconcile import Pace, Reconcile
+from exchange.flows.replies import Replies
 
 LEFTOVERS = (
     "UPDATE attempt SET state = 'written_off' WHERE state = 'unknown'",
@@ -461,7 +463,10 @@ def joined(scripts: Any, book: Book, vault: Vault, **ground: Any) -> Stage:
     boots = Boots(database, dead_after_s=60)
     leases = Leases(database, boot_id="jobs-1", ttl_s=30)
     doubts = Doubts(database)
-    endings = Endings(commits=commits, caps=caps, clock=clock, book=lambda: desk.book)
+    replies = Replies(vault=vault, leads=Leads(database))
+    endings = Endings(
+        commits=commits, caps=caps, replies=replies, clock=clock, book=lambda: desk.book
+    )
     inquiries = Inquiries(
         desk=desk,
         buyers=buyers,

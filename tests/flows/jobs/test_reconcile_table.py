@@ -8,7 +8,9 @@ import pytest
 
 from exchange.core.doubt import Finding
 from exchange.effects.caps import Caps
+from exchange.effects.leads import Leads
 from exchange.flows.doubt import Endings
+from exchange.flows.replies import Replies
 
 pytestmark = pytest.mark.real
 
@@ -225,7 +227,11 @@ async def test_a_doubt_that_a_dead_process_ended_is_told_whoever_began_it(stage:
     await stage.doubt(began)
     [case] = await stage.doubts.cases([began.attempt.attempt_id])
     unheard = Endings(
-        commits=stage.commits, caps=Deaf(), clock=stage.clock, book=lambda: stage.desk.book
+        commits=stage.commits,
+        caps=Deaf(),
+        replies=Replies(vault=stage.vault, leads=Leads(stage.database)),
+        clock=stage.clock,
+        book=lambda: stage.desk.book,
     )
     assert await unheard.end(case, Finding(outcome="sold", by="inquiry"))
     assert (await stage.now(began))["held"] == [1, 25_000_000]
@@ -233,6 +239,24 @@ async def test_a_doubt_that_a_dead_process_ended_is_told_whoever_began_it(stage:
     await stage.turn()
     end = await stage.now(began)
     assert {key: end[key] for key in COUNTED} == COUNTED
+
+
+async def test_a_redirect_that_reconcile_hears_of_is_kept_sealed(stage: Any) -> None:
+    stage.in_force(policy=INQUIRE)
+    url = "https://acme.example/thanks?who=zerlinde.quax"
+    stage.acme.bought = {"status": "accepted", "ref": "b-1", "redirect_url": url}
+    began = await stage.begin(await stage.boot(stage.clock.new_id(), is_dead=True))
+    await stage.send(began)
+    await stage.turn()
+    lead_id = began.lead.lead_id
+    stored = await stage.database.fetchval("SELECT reply FROM idem WHERE lead_id = $1", lead_id)
+    assert stored["status"] == "sold"
+    assert "zerlinde" not in str(stored)
+    replies = Replies(vault=stage.vault, leads=Leads(stage.database))
+    assert (await replies.told(lead_id, stored))["redirect_url"] == url
+    erase = "UPDATE lead_private SET erased_at = now(), sealed = NULL, wrapped_dek = NULL"
+    await stage.sealed.execute(f"{erase} WHERE lead_id = $1", lead_id)
+    assert "redirect_url" not in await replies.told(lead_id, stored)
 
 
 class Deaf(Caps):
