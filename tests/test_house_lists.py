@@ -162,7 +162,7 @@ def test_the_image_gets_what_runs_and_nothing_else() -> None:
 
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "exchange", "buyers_sim", "loadtest", "migrations", "tests"),
-    *("Dockerfile", "Makefile", "compose.yaml", "prometheus.yml", "requirements.lock"),
+    *("Dockerfile", "Makefile", "compose.yaml", "ops", "requirements.lock"),
     *("CHANGELOG.md", "LICENSE", "examples"),
 }
 
