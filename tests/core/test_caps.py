@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from exchange.core.caps import (
     LIMIT_MAX,
     NoZone,
+    SalesThen,
     cap_of,
     forget_at_ms,
     held_windows,
     needs_zone,
     parts_of,
     period_of,
+    recounted,
     resets_at,
     segment_of,
     win_of,
@@ -252,3 +254,58 @@ def test_the_windows_of_an_attempt_are_read_back_from_its_row():
 def test_a_text_that_is_no_window_is_refused(text):
     with pytest.raises(ValueError, match=r"."):
         parts_of(text)
+
+
+# --- recounting -----------------------------------------------------------------------------------
+
+
+def then(at: str, leads: int = 1, *, fields=None, segments=None) -> SalesThen:
+    return SalesThen(
+        at=utc(at),
+        leads=leads,
+        micros=leads * 20_000_000,
+        fields=fields or {},
+        segments=segments or {},
+    )
+
+
+def test_a_recount_goes_by_the_moments_of_the_sales_in_the_zone_of_today():
+    sales = [then("2026-11-01T03:45"), then("2026-11-01T05:00", 2), then("2026-11-02T04:45", 4)]
+    caps = contract(cap(), cap("month", unit="money"), cap("total"))
+    assert recounted(caps, sales, at=utc("2026-11-01T12:00"), zone="America/Chicago") == {
+        "7.0.d2026-11-01": 6,
+        "7.1.m2026-11": 120_000_000,
+        "7.0.t": 7,
+    }
+    assert recounted(caps, sales, at=utc("2026-11-01T12:00"), zone="Asia/Kolkata") == {
+        "7.0.d2026-11-01": 3,
+        "7.1.m2026-11": 140_000_000,
+        "7.0.t": 7,
+    }
+
+
+def test_a_recount_says_zero_of_what_counts_no_more():
+    sales = [then("2026-10-30T12:00", fields={"state": "CA"})]
+    caps = contract(cap(), cap(each="state"))
+    counts = recounted(caps, sales, at=utc("2026-11-01T12:00"), zone="UTC")
+    of_california = win_of(
+        7, cap(each="state"), at=utc("2026-11-01T12:00"), zone="UTC", segment="CA"
+    )
+    assert counts == {"7.0.d2026-11-01": 0, of_california: 0}
+
+
+def test_a_recount_believes_the_segment_a_sale_names_before_what_its_ping_said():
+    each = cap("total", each="state")
+    nevada = parts_of(win_of(7, each, at=utc("2026-11-01T12:00"), zone=None, segment="NV"))
+    named = win_of(7, each, at=utc("2026-11-01T12:00"), zone=None, segment="NV")
+    sale = then(
+        "2026-11-01T12:00", fields={"state": "CA"}, segments={str(nevada.cap): named.split(".")[3]}
+    )
+    counts = recounted(contract(each), [sale], at=utc("2026-11-01T12:00"), zone=None)
+    assert counts == {named: 1}
+
+
+def test_two_caps_of_one_kind_are_recounted_once():
+    caps = contract(cap(limit=5), cap(limit=3, index=1))
+    counts = recounted(caps, [then("2026-11-01T12:00")], at=utc("2026-11-01T12:00"), zone="UTC")
+    assert counts == {"7.0.d2026-11-01": 1}

@@ -1,4 +1,4 @@
-"""Connections of each role, and rows that may stand in the tables."""
+"""Connections of each role, rows that may stand in the tables, and caps on the real servers."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -8,7 +8,11 @@ import asyncpg
 import pytest
 import uuid_utils
 
-from exchange.effects.postgres import connect
+from exchange.effects.caps import Caps
+from exchange.effects.clock import Clock
+from exchange.effects.postgres import Database, connect
+from exchange.effects.valkey import Valkey
+from tests.effects.capping import added_buyer, opened
 
 SELLER, OTHER_SELLER, BUYER, OTHER_BUYER = 11, 12, 21, 22
 HASH = bytes(32)
@@ -213,3 +217,30 @@ async def sealed(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 def rows(app: asyncpg.Connection) -> Rows:
     return Rows(app)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.open(database_url, role="exchange_app", size=4)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
+    valkey = await opened(valkey_url)
+    yield valkey
+    await valkey.close()
+
+
+@pytest.fixture
+async def caps(valkey: Valkey, database: Database) -> AsyncIterator[Caps]:
+    caps = Caps(valkey, database, Clock(), retell_ms=1)
+    yield caps
+    await caps.close()
+
+
+@pytest.fixture
+async def buyer(rows: Rows) -> int:
+    """A buyer of its own for each test: what Postgres counts is that test's alone."""
+    return await added_buyer(rows)

@@ -3,56 +3,23 @@ or early, by one process or two."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from exchange.effects.caps import Caps, Full, Reserved, Unreadable
-from exchange.effects.clock import Clock
-from exchange.effects.postgres import Database
-from exchange.effects.valkey import Valkey
+from exchange.effects.caps import Full, Reserved, Unreadable
 from tests.effects.capping import (
     DAY,
     LONG_MS,
     MONTH,
     NOW_MS,
     TOTAL,
-    added_buyer,
     lead,
     new_id,
-    opened,
     window,
 )
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.open(database_url, role="exchange_app", size=4)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
-    valkey = await opened(valkey_url)
-    yield valkey
-    await valkey.close()
-
-
-@pytest.fixture
-async def caps(valkey: Valkey, database: Database) -> AsyncIterator[Caps]:
-    caps = Caps(valkey, database, Clock(), retell_ms=1)
-    yield caps
-    await caps.close()
-
-
-@pytest.fixture
-async def buyer(rows) -> int:
-    """A buyer of its own for each test: what Postgres counts is that test's alone."""
-    return await added_buyer(rows)
 
 
 # --- room -----------------------------------------------------------------------------------------

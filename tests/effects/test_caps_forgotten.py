@@ -3,7 +3,6 @@ database's count is loaded; and what Valkey could not be told, it is told."""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from exchange.effects.caps import Caps, Full, Rebuilt, Reserved, Unreadable
 from exchange.effects.clock import Clock
 from exchange.effects.postgres import Database
-from exchange.effects.valkey import Valkey
 from tests.effects.capping import (
     DAY,
     LONG_MS,
@@ -27,33 +25,6 @@ from tests.effects.capping import (
 )
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = await Database.open(database_url, role="exchange_app", size=4)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
-    valkey = await opened(valkey_url)
-    yield valkey
-    await valkey.close()
-
-
-@pytest.fixture
-async def caps(valkey: Valkey, database: Database) -> AsyncIterator[Caps]:
-    caps = Caps(valkey, database, Clock(), retell_ms=1)
-    yield caps
-    await caps.close()
-
-
-@pytest.fixture
-async def buyer(rows) -> int:
-    """A buyer of its own for each test: what Postgres counts is that test's alone."""
-    return await added_buyer(rows)
 
 
 # --- when Valkey forgets --------------------------------------------------------------------------
