@@ -34,6 +34,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     hold_margin_ms: Annotated[int, _range(2_000, 600_000)] = 60_000
     """A cap hold outlives the post's deadline by this much."""
     offer_ttl_ms: Annotated[int, _range(30_000, 300_000)] = 120_000
+    offers_max: Annotated[int, _range(1_000, 100_000_000)] = 500_000
+    """Offers that one worker keeps in Valkey, each until ten minutes past its expiry; then pings
+    get none. Up to 4 KiB each: what all workers may keep must be well within `maxmemory`."""
     body_bytes_max: Annotated[int, _range(1_024, 1_048_576)] = 65_536
     body_read_ms: Annotated[int, _range(100, 60_000)] = 2_000
     header_bytes_max: Annotated[int, _range(1_024, 65_536)] = 8_190

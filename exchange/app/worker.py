@@ -90,7 +90,12 @@ async def _served(
 ) -> AsyncIterator[None]:
     limits = settings.limits
     leads = Leads(base.database)
-    offers = Offers(base.valkey, answer_s=limits.valkey_timeout_ms / 1000)
+    offers = Offers(
+        base.valkey,
+        answer_s=limits.valkey_timeout_ms / 1000,
+        open_max=limits.offers_max,
+        limit_hit=base.metrics.limit_hit,
+    )
 
     def journalled(records: Any) -> None:
         base.metrics.pings(records)

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 import uuid_utils
@@ -11,8 +10,9 @@ from msgspec.structs import replace
 
 from exchange.core.model import Candidate, Offer, PingConsent
 from exchange.core.reasons import Reason
+from exchange.effects.caps import Rebuilt, Reserved
 from exchange.effects.offers import Offers
-from exchange.effects.valkey import Valkey
+from tests.effects.capping import DAY, LONG_MS, lead, new_id
 
 pytestmark = pytest.mark.real
 
@@ -55,14 +55,7 @@ def offer(**changes) -> Offer:
 
 
 @pytest.fixture
-async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
-    valkey = await Valkey.open(valkey_url, queue_max=1_000, timeout_ms=5_000, backoff_ms=(1, 20))
-    yield valkey
-    await valkey.close()
-
-
-@pytest.fixture
-def offers(valkey: Valkey) -> Offers:
+def offers(valkey) -> Offers:
     return Offers(valkey)
 
 
@@ -143,10 +136,52 @@ async def test_every_key_expires(offers, valkey):
 
 
 async def test_an_offer_that_is_too_large_is_not_promised(valkey):
-    offers = Offers(valkey, bytes_max=1_000)
+    hits: list[str] = []
+    offers = Offers(valkey, bytes_max=1_000, limit_hit=hits.append)
     assert not await offers.put(offer(), ttl_ms=TTL_MS)
-    assert offers.refused == 1
+    assert hits == ["offer_bytes_max"]
     assert await offers.put(offer(candidates=(), invited=(), fields={}), ttl_ms=TTL_MS)
+
+
+async def test_a_worker_keeps_so_many_offers_and_more_when_they_are_gone(valkey):
+    hits: list[str] = []
+    offers = Offers(valkey, open_max=2, kept_ms=0, limit_hit=hits.append)
+    for is_kept in (True, True, False):
+        assert await offers.put(offer(), ttl_ms=TTL_MS) is is_kept
+    assert (offers.open, hits) == (2, ["offers_max"])
+    offers._going[0][0] -= TTL_MS // 1000 + 2  # as if all their time had passed
+    assert await offers.put(offer(), ttl_ms=TTL_MS)
+    assert (offers.open, hits) == (1, ["offers_max"])
+
+
+async def test_offers_that_go_in_one_second_are_counted_together(valkey):
+    offers = Offers(valkey)
+    for ttl_ms in (TTL_MS, TTL_MS, TTL_MS - 5_000):
+        assert await offers.put(offer(), ttl_ms=ttl_ms)
+    assert offers.open == 3
+    assert len(offers._going) <= 2
+
+
+async def test_when_valkeys_memory_is_spent_nothing_is_promised_and_what_was_is_sold(
+    valkey, caps, buyer
+):
+    hits: list[str] = []
+    offers = Offers(valkey, limit_hit=hits.append)
+    before, token = offer(), new_id()
+    assert await offers.put(before, ttl_ms=TTL_MS)
+    assert isinstance(await caps.reserve(buyer, new_id(), lead(), LONG_MS), Reserved)
+    await valkey.call("", "CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert not await offers.put(offer(), ttl_ms=TTL_MS)
+        assert hits == ["maxmemory"]
+        assert await offers.take(before.ping_id, SELLER, "key") == before
+        assert isinstance(await caps.reserve(buyer, token, lead(), LONG_MS), Reserved)
+        assert await caps.commit(buyer, token, lead())
+        assert await caps.used(buyer, [DAY]) == {DAY: (1, 1)}
+        assert isinstance(await caps.rebuild(buyer), Rebuilt)
+        assert await offers.give_back(before.ping_id, "key")
+    finally:
+        await valkey.call("", "CONFIG", "SET", "maxmemory", 0)
 
 
 @pytest.mark.parametrize("answer_s", [math.inf, 0.5])

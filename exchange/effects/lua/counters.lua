@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Reads counters, after giving back what expired: a contract known to be full is not asked, so no
 -- reserve would ever sweep it.
 -- KEYS: 1 {b:ID}:c  2 {b:ID}:h  3 {b:ID}:x

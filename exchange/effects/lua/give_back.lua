@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Gives a taken offer back, for a post that was refused before anything was done: another key may take it.
 -- KEYS: 1 {o:PING}:k
 -- ARGV: 1 idempotency key

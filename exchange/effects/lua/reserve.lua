@@ -1,5 +1,7 @@
-#!lua
--- Holds room in all windows of one sale, or in none. Idempotent by token.
+#!lua flags=allow-oom
+-- Holds room in all windows of one sale, or in none. Idempotent by token. Allowed when the server is out
+-- of memory: a hold is small and short-lived, and what was promised must not go unsold for the offers'
+-- sake, which are neither.
 -- KEYS: 1 {b:ID}:c  2 {b:ID}:h  3 {b:ID}:x  4 {b:ID}:t:TOKEN
 -- ARGV: 1 generation  2 token  3 ms until the hold expires  4 ms until idle keys expire
 --       5.. of each window: name, limit, amount, Unix ms when it may be forgotten (0 never)

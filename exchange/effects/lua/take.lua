@@ -1,5 +1,6 @@
-#!lua
--- Takes up an offer for one idempotency key; the same key may take it again.
+#!lua flags=allow-oom
+-- Takes up an offer for one idempotency key; the same key may take it again. Allowed when the server is
+-- out of memory, as reserve.
 -- KEYS: 1 {o:PING}  2 {o:PING}:k
 -- ARGV: 1 seller id  2 idempotency key  3 ms that an offer is kept past its expiry
 -- The offer is 'SELLER DOCUMENT'. Its key outlives it by ARGV 3, to tell expired from unknown; another
