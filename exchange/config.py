@@ -63,6 +63,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A braked buyer is tried with one lead after this long."""
     bits_refresh_ms: Annotated[int, _range(50, 10_000)] = 1_000
     """How often full, closed and unhealthy bits are read again."""
+    idem_kept_days: Annotated[int, _range(3, 365)] = 7
+    """A retried key is answered with its stored reply for so long; then it is forgotten."""
+    sealed_unsold_days: Annotated[int, _range(1, 3_650)] = 30
+    """The sealed record of a lead that nobody bought is shredded after so long."""
+    sealed_ended_days: Annotated[int, _range(30, 3_650)] = 1_825
+    """That of a sold lead, or one written off, after so long; longer than every duplicate window,
+    for what finds a duplicate goes with it. Five years: 16 CFR 310.5 (b) (records of consent)."""
     log_queue_max: Annotated[int, _range(128, 1_000_000)] = 20_000
 
 

@@ -81,7 +81,7 @@ def test_every_code_has_a_sentence_of_its_own(codes: type[NonBid | Loss | Reason
 
 # --- limits ---------------------------------------------------------------------------------------
 
-UNITS = ("ms", "s", "max", "min", "kept", "count", "share")
+UNITS = ("ms", "s", "days", "max", "min", "kept", "count", "share")
 
 
 def test_every_limit_says_its_unit() -> None:

@@ -8,12 +8,13 @@ import msgspec
 
 from exchange.app.dials import ground_dials, heard, inspected, trying
 from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
-from exchange.config import Settings
+from exchange.config import Limits, Settings
 from exchange.effects.doubts import Doubts, SealedLeads
 from exchange.effects.inspection import Looks
 from exchange.effects.leases import Boots, Lease, Leases
 from exchange.effects.outbox import Outbox
 from exchange.effects.postgres import Database
+from exchange.effects.retention import Forgetting
 from exchange.flows.doubt import Endings
 from exchange.flows.inquiry import Inquiries, InquiryLimits
 from exchange.flows.inspection import Inspection, InspectionLimits
@@ -21,6 +22,7 @@ from exchange.flows.jobs import Job, partitions
 from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
 from exchange.flows.reconcile import Pace, Reconcile, Turn
+from exchange.flows.retention import Retention, RetentionLimits
 
 LEASE_S = 5.0
 """A job whose process fell silent is taken over after this long."""
@@ -48,7 +50,10 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         trials = asyncio.create_task(trying(base), name="trying")
         stack.push_async_callback(cancelled, trials)
         await run_jobs(
-            _jobs(base, reconcile, inspection),
+            [
+                *_jobs(base, reconcile, inspection),
+                *await _forgetting(stack, base, sealed, urls, settings.limits),
+            ],
             leases=leases,
             boots=boots,
             boot_id=base.boot_id,
@@ -107,6 +112,29 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
             every_s=3_600.0,
             turn=partitions(base.database, base.clock, days_ahead=7),
         ),
+    ]
+
+
+async def _forgetting(
+    stack: AsyncExitStack, base: Ground, sealed: Database, urls: Urls, limits: Limits
+) -> list[Job]:
+    """The jobs that end what is kept for a time only."""
+    pruner = await Database.open(
+        urls.database_url, role="exchange_pruner", size=1, application_name="jobs-pruner"
+    )
+    stack.push_async_callback(pruner.close)
+    retention = Retention(
+        forgetting=Forgetting(app=base.database, sealed=sealed, pruner=pruner),
+        clock=base.clock,
+        limits=RetentionLimits(
+            idem_kept_days=limits.idem_kept_days,
+            sealed_unsold_days=limits.sealed_unsold_days,
+            sealed_ended_days=limits.sealed_ended_days,
+        ),
+    )
+    return [
+        Job(name="forget_keys", every_s=3_600.0, turn=retention.forget_keys),
+        Job(name="shred", every_s=86_400.0, turn=retention.shred),
     ]
 
 

@@ -15,7 +15,7 @@ from exchange.core.attempts import Ended, Selling, ended
 from exchange.core.custody import Chain
 from exchange.core.doubt import Finding
 from exchange.core.messages import PostReply, SaleLine, Why
-from exchange.core.model import Fact
+from exchange.core.model import Buyer, Fact
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Reason
 from exchange.core.records import AttemptRow, CommitUnit, OutboxRow
@@ -151,6 +151,11 @@ def interrupted(lead: LeadNow, *, at: datetime, outbox_id: str | None) -> Commit
 def why(reason: Reason) -> Why:
     """A reason as sellers read it."""
     return Why(code=int(reason), name=reason.label, message=reason.sentence)
+
+
+def name_of(buyer: Buyer) -> str:
+    """The buyer as sellers know it."""
+    return buyer.terms.name or buyer.key
 
 
 def _lead_state(case: Case, finding: Finding) -> Literal["sold", "unsold", "in_doubt"]:

@@ -17,7 +17,9 @@ import asyncpg
 import msgspec
 import orjson
 
-Role = Literal["exchange_owner", "exchange_app", "exchange_reader", "exchange_sealed"]
+Role = Literal[
+    "exchange_owner", "exchange_app", "exchange_reader", "exchange_sealed", "exchange_pruner"
+]
 
 HOUSE_PARTY = 1
 """The reader that sees every party's rows."""

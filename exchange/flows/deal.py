@@ -2,6 +2,7 @@
 it. Nothing here touches the world; `selling.py` does, and keeps its notes in a `Run`.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from exchange.core.model import Candidate, Fact, Lead, Seller, Source, Value, Ve
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Loss, Reason
 from exchange.core.records import LeadPrivateRow, PostRecord, PostStep
-from exchange.core.resolution import why
+from exchange.core.resolution import name_of, why
 
 
 class Deal(Fact, frozen=True, kw_only=True):
@@ -160,7 +161,6 @@ def reply_of(run: Run, book: Book) -> PostReply:
     if winner is None:
         status: Literal["pending", "unsold"] = "pending" if run.is_doubtful else "unsold"
         return without_sale(deal.lead.lead_id, status, currency, unsold_reason(run))
-    buyer = book.buyers[winner.attempt.buyer_id]
     payout = text_of(winner.attempt.payout_micros)
     return PostReply(
         lead_id=deal.lead.lead_id,
@@ -171,11 +171,40 @@ def reply_of(run: Run, book: Book) -> PostReply:
             SaleLine(
                 sale_id=winner.attempt.attempt_id,
                 payout=payout,
-                buyer=buyer.terms.name or buyer.key,
+                buyer=_told_name(book, winner.attempt.buyer_id),
                 redirect_url=run.redirect_url,
             )
         ],
         redirect_url=run.redirect_url,
+    )
+
+
+def _told_name(book: Book, buyer_id: int) -> str:
+    """The buyer as sellers know it; its number, once it left the market."""
+    buyer = book.buyers.get(buyer_id)
+    return str(buyer_id) if buyer is None else name_of(buyer)
+
+
+def retold(lead: Mapping[str, Any], book: Book) -> PostReply:
+    """The answer to an ended lead whose reply was forgotten with its key, from the lead's own row:
+    without a redirect, and of one that is not sold, only that nobody bought it."""
+    lead_id, currency = str(lead["lead_id"]), lead["currency"]
+    if lead["state"] == "unsold":
+        return without_sale(lead_id, "unsold", currency, Reason.NOBODY_BOUGHT)
+    sales = [
+        SaleLine(
+            sale_id=sale["attempt_id"],
+            payout=text_of(sale["payout_micros"]),
+            buyer=_told_name(book, sale["buyer_id"]),
+        )
+        for sale in lead["sold"]
+    ]
+    return PostReply(
+        lead_id=lead_id,
+        status="test" if lead["test"] else "sold",
+        currency=currency,
+        payout=text_of(sum(sale["payout_micros"] for sale in lead["sold"])),
+        sales=sales,
     )
 
 

@@ -15,8 +15,16 @@ from exchange.core.book import Book
 from exchange.core.caps import held_windows
 from exchange.core.doubt import Finding
 from exchange.core.labels import reason_code, ref_of_sale
-from exchange.core.model import Buyer, Fact, is_id
-from exchange.core.resolution import Case, LeadNow, Told, ending, interrupted, into_doubt
+from exchange.core.model import Fact, is_id
+from exchange.core.resolution import (
+    Case,
+    LeadNow,
+    Told,
+    ending,
+    interrupted,
+    into_doubt,
+    name_of,
+)
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
@@ -101,11 +109,6 @@ async def tell_caps(
     if state == "sold":
         return await caps.commit(buyer_id, attempt_id, held_windows(held))
     return await caps.release(buyer_id, attempt_id)
-
-
-def name_of(buyer: Buyer) -> str:
-    """The buyer as sellers know it."""
-    return buyer.terms.name or buyer.key
 
 
 # --- by callback or by hand -----------------------------------------------------------------------

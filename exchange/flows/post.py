@@ -22,7 +22,7 @@ from exchange.core.custody import invited_body
 from exchange.core.fields import Problem, json_form
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed
-from exchange.core.model import Offer, Ping, Seller, Source, Vertical, is_id
+from exchange.core.model import Offer, Ping, Seller, Source, Vertical
 from exchange.core.money import micros_of
 from exchange.core.reasons import Reason
 from exchange.core.records import PostRecord
@@ -38,7 +38,6 @@ from exchange.flows.deal import (
     not_to_be_had,
     pending,
     replay,
-    told,
     without_sale,
 )
 from exchange.flows.opening import Body, Openings, hidden, lead_of
@@ -116,13 +115,7 @@ class Posts:
 
     async def lead(self, lead_id: str, seller: Seller) -> dict[str, Any] | None:
         """What became of a seller's lead; `None` when it has no such lead."""
-        row = await self._leads.of_seller(lead_id, seller.id) if is_id(lead_id) else None
-        if row is None:
-            return None
-        reason = Reason.IN_DOUBT if row["state"] == "in_doubt" else Reason.POST_RUNNING
-        if row["reply"]:
-            return await self._replies.told(lead_id, row["reply"])
-        return told(pending(lead_id, row["currency"], reason))
+        return await self._replies.lead(lead_id, seller.id, self._standing.book)
 
     async def drain(self) -> None:
         """Wait for every post under way: their answers are owed."""
@@ -197,7 +190,7 @@ class Posts:
         self, reason: Reason, ping_id: str, seller: Seller, key: str, fingerprint: str
     ) -> Refusal | Replayed:
         """No offer to take: a retry of a post that ended is still told its end."""
-        return await self._replayed(seller, key, fingerprint) or not_to_be_had(reason)
+        return await self._replies.replayed(seller.id, key, fingerprint) or not_to_be_had(reason)
 
     async def _checked(
         self, request: PostRequest, offer: Offer, seller: Seller
@@ -349,7 +342,7 @@ class Posts:
             body, vertical, lead_id, named=bool(body.named), test=request.test
         )
         if barred is not None:
-            return await self._replayed(seller, key, fingerprint) or barred
+            return await self._replies.replayed(seller.id, key, fingerprint) or barred
         return await self._received(ping, body, seller, key, fingerprint, began)
 
     def _ping_of(
@@ -414,7 +407,7 @@ class Posts:
         unit, selling = attempts.opened(opening, selling)
         answer = await self._commits.commit(unit)
         if answer.kind != "done":
-            known = await self._replayed(seller, key, fingerprint)
+            known = await self._replies.replayed(seller.id, key, fingerprint)
             return known or replay(ping.ping_id, vertical.terms.currency)
         await self._at("received")
         offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
@@ -470,27 +463,10 @@ class Posts:
         self._recorded(sold.record)
         if sold.reply is not None:
             return sold.reply
-        known = await self._replayed(seller, key, fingerprint)
+        known = await self._replies.replayed(seller.id, key, fingerprint)
         if known is not None or deal.direct:
             return known or replay(deal.lead.lead_id, deal.vertical.terms.currency)
         return not_to_be_had(Reason.OFFER_TAKEN)
-
-    async def _replayed(
-        self, seller: Seller, key: str, fingerprint: str
-    ) -> Refusal | Replayed | None:
-        """What this key was told before; `None` when it was never used."""
-        kept = await self._leads.kept(seller.id, key)
-        if kept is None:
-            return None
-        if kept.fingerprint != fingerprint:
-            return Refusal(
-                status=422,
-                title="Key used before",
-                detail="This Idempotency-Key was used with another request; use a new key.",
-            )
-        if kept.reply:
-            return Replayed(reply=await self._replies.told(kept.lead_id, kept.reply))
-        return replay(kept.lead_id, kept.currency or "")
 
     def _source(self, source_id: int, seller: Seller) -> Source:
         for source in self._standing.book.sources.values():

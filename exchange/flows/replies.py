@@ -1,4 +1,4 @@
-"""The stored reply of a lead, with what may be personal sealed.
+"""The stored reply of a lead, with what may be personal sealed; and what a seller is told by it.
 
 A buyer may answer a sale with an address to send the consumer on to, and such an address may name
 the consumer. So a reply that has one is stored without it, and beside that whole, sealed with the
@@ -11,9 +11,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from exchange.core.book import Book
+from exchange.core.messages import Refusal, Replayed
+from exchange.core.model import is_id
+from exchange.core.reasons import Reason
 from exchange.core.records import CommitUnit, LeadPrivateRow
 from exchange.effects.leads import Leads
 from exchange.effects.vault import LeadKey, Vault
+from exchange.flows.deal import pending, replay, retold, told
 
 SEALED = "sealed"
 """The member of a stored reply that holds it whole."""
@@ -57,6 +62,35 @@ class Replies:
         plain = self._vault.open_part(lead_id, key, PART, base64.b64decode(sealed))
         reply: dict[str, Any] = msgspec.json.decode(plain)
         return reply
+
+    async def replayed(
+        self, seller_id: int, key: str, fingerprint: str
+    ) -> Refusal | Replayed | None:
+        """What this key was told before; `None` when it was never used, or is forgotten."""
+        kept = await self._leads.kept(seller_id, key)
+        if kept is None:
+            return None
+        if kept.fingerprint != fingerprint:
+            return Refusal(
+                status=422,
+                title="Key used before",
+                detail="This Idempotency-Key was used with another request; use a new key.",
+            )
+        if kept.reply:
+            return Replayed(reply=await self.told(kept.lead_id, kept.reply))
+        return replay(kept.lead_id, kept.currency or "")
+
+    async def lead(self, lead_id: str, seller_id: int, book: Book) -> dict[str, Any] | None:
+        """What became of a seller's lead; `None` when it has no such lead."""
+        row = await self._leads.of_seller(lead_id, seller_id) if is_id(lead_id) else None
+        if row is None:
+            return None
+        if row["reply"]:
+            return await self.told(lead_id, row["reply"])
+        if row["state"] in ("sold", "unsold"):
+            return told(retold(row, book))
+        reason = Reason.IN_DOUBT if row["state"] == "in_doubt" else Reason.POST_RUNNING
+        return told(pending(lead_id, row["currency"], reason))
 
     async def _key(self, lead_id: str) -> LeadKey | None:
         kept = await self._leads.key(lead_id)

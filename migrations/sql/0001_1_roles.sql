@@ -4,6 +4,7 @@
 -- exchange_app    the exchange: INSERT and SELECT; UPDATE of named columns of projections
 -- exchange_reader reads what one party may see (row-level security)
 -- exchange_sealed reads and erases sealed personal data, and nothing else
+-- exchange_pruner deletes old idempotency keys, and nothing else
 --
 -- None can log in: a login takes one with SET ROLE. Roles belong to the cluster, not to the
 -- database, so another database's migration may have made them a moment ago.
@@ -12,7 +13,9 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['exchange_owner', 'exchange_app', 'exchange_reader', 'exchange_sealed']
+    FOREACH name IN ARRAY ARRAY[
+        'exchange_owner', 'exchange_app', 'exchange_reader', 'exchange_sealed', 'exchange_pruner'
+    ]
     LOOP
         BEGIN
             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
@@ -32,7 +35,7 @@ END
 $$;
 
 GRANT USAGE, CREATE ON SCHEMA public TO exchange_owner;
-GRANT USAGE ON SCHEMA public TO exchange_app, exchange_reader, exchange_sealed;
+GRANT USAGE ON SCHEMA public TO exchange_app, exchange_reader, exchange_sealed, exchange_pruner;
 
 SET LOCAL ROLE exchange_owner;
 

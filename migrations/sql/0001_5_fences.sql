@@ -89,7 +89,7 @@ DECLARE
     projection text;
 BEGIN
     FOREACH projection IN ARRAY ARRAY[
-        'lead', 'attempt', 'sale_slot', 'outbox', 'return_case', 'cap_window', 'cap_claim', 'idem',
+        'lead', 'attempt', 'sale_slot', 'outbox', 'return_case', 'cap_window', 'cap_claim',
         'party', 'vertical', 'seller', 'source', 'buyer', 'contract', 'api_key', 'key_epoch',
         'cap_generation', 'period'
     ] LOOP
@@ -98,6 +98,20 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- A key is forgotten once it is answered and a retry is out of the question; the house's own limit
+-- (idem_kept_days) is no shorter.
+CREATE FUNCTION refuse_forgetting_early() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.state <> 'done' OR OLD.done_at > now() - interval '3 days' THEN
+        RAISE EXCEPTION 'an idempotency key is kept until three days after its answer'
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN OLD;
+END
+$$;
+CREATE TRIGGER kept_for_retries BEFORE DELETE ON idem
+    FOR EACH ROW EXECUTE FUNCTION refuse_forgetting_early();
 
 CREATE TRIGGER moves_along BEFORE UPDATE OF state ON lead
     FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)

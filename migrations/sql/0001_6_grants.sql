@@ -51,6 +51,10 @@ GRANT SELECT, DELETE, UPDATE (key_epoch, wrapped_dek, sealed, erased_at)
     ON lead_private TO exchange_sealed;
 GRANT SELECT, DELETE ON person_key TO exchange_sealed;
 
+-- The pruner: forgets keys. What it deletes it has to be able to find. Both see who holds a lease.
+GRANT SELECT (seller_id, key, lead_id, state, done_at), DELETE ON idem TO exchange_pruner;
+GRANT SELECT (job, epoch) ON job_lease TO exchange_sealed, exchange_pruner;
+
 -- The reader: rows of the party in exchange.party_id; 1 (the house) sees all, unset sees nothing.
 -- Rows that name both sides of the house's margin (transfers, custody bytes) are the house's alone:
 -- parties are shown them through statements and proofs.
@@ -96,5 +100,8 @@ BEGIN
     END LOOP;
 END
 $$;
+
+CREATE POLICY pruner_forgets ON idem TO exchange_pruner USING (true);
+CREATE POLICY holder_is_seen ON job_lease FOR SELECT TO exchange_sealed, exchange_pruner USING (true);
 
 RESET ROLE;

@@ -15,13 +15,14 @@ pytestmark = pytest.mark.real
 SELLER, OTHER_SELLER, BUYER, OTHER_BUYER = 11, 12, 21, 22  # as in conftest
 
 
-async def test_nobody_may_truncate_and_only_sealed_may_delete(owner: asyncpg.Connection) -> None:
+async def test_nobody_may_truncate_and_two_roles_may_delete(owner: asyncpg.Connection) -> None:
     granted = await owner.fetch(
         "SELECT grantee, table_name, privilege_type FROM information_schema.role_table_grants"
         " WHERE grantee <> 'exchange_owner' AND privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER')"
         " AND table_schema = 'public' AND table_name <> 'alembic_version'"
     )
     assert {tuple(row) for row in granted} == {
+        ("exchange_pruner", "idem", "DELETE"),
         ("exchange_sealed", "lead_private", "DELETE"),
         ("exchange_sealed", "person_key", "DELETE"),
     }

@@ -7,7 +7,12 @@ WHERE i.seller_id = $1 AND i.key = $2
 
 -- name: lead_of_seller
 -- One lead as its seller may see it.
-SELECT l.lead_id, l.state, l.currency, l.test, i.reply
+SELECT l.lead_id, l.state, l.currency, l.test, i.reply,
+       coalesce((SELECT jsonb_agg(jsonb_build_object(
+                     'attempt_id', a.attempt_id, 'buyer_id', a.buyer_id,
+                     'payout_micros', a.payout_micros))
+                 FROM attempt a
+                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'), '[]') AS sold
 FROM lead l
 LEFT JOIN idem i ON i.seller_id = l.seller_id AND i.lead_id = l.lead_id
 WHERE l.lead_id = $1 AND l.day = lead_day($1) AND l.seller_id = $2

@@ -446,13 +446,9 @@ async def connected(stack: AsyncExitStack, database_url: str, valkey_url: str) -
     caps = Caps(valkey, database, clock)
     stack.push_async_callback(caps.close)
     return {
-        "clock": clock,
-        "database": database,
-        "sealed": sealed,
-        "commits": commits,
-        "buyers": buyers,
-        "caps": caps,
-    }
+        "clock": clock, "database": database, "sealed": sealed, "commits": commits,
+        "buyers": buyers, "caps": caps,
+    }  # fmt: skip
 
 
 def joined(scripts: Any, book: Book, vault: Vault, **ground: Any) -> Stage:
