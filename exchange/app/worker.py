@@ -101,7 +101,9 @@ async def _served(
         base.metrics.pings(records)
         base.log.pings(records)
 
-    journal = Journal(queue_max=limits.journal_queue_max, on_batch=journalled)
+    journal = Journal(
+        queue_max=limits.journal_queue_max, on_batch=journalled, masks=base.standing.take_masks
+    )
     await journal.start(urls.database_url)
     pings = _pings(base, offers, journal, limits)
     resolving = resolving_of(base)

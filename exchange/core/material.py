@@ -110,7 +110,8 @@ class Used(Fact, frozen=True, kw_only=True):
 
 
 class Material(Fact, frozen=True, kw_only=True):
-    """Everything the database kept. `not_asked` is the filter run again on the recorded book."""
+    """Everything the database kept. `not_asked` is the filter run again on the recorded book, and
+    `is_exact` when it ran with the cleared bits of that moment."""
 
     heard: Heard
     lead: LeadFacts | None
@@ -120,6 +121,7 @@ class Material(Fact, frozen=True, kw_only=True):
     custody: tuple[CustodyRow, ...]
     notices: tuple[NoticeFacts, ...]
     not_asked: Mapping[int, NonBid]
+    is_exact: bool
     caps: tuple[Used, ...]
 
 

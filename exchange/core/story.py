@@ -122,7 +122,8 @@ class NoticeStory(Fact, frozen=True, kw_only=True):
 
 
 class Story(Fact, frozen=True, kw_only=True):
-    """A ping's and lead's whole story. `outcome` is the one sentence; times are UTC."""
+    """A ping's and lead's whole story. `outcome` is the one sentence; times are UTC. `is_exact`:
+    why contracts were not asked is told from the cleared bits of that moment."""
 
     id: str
     status: str
@@ -145,6 +146,7 @@ class Story(Fact, frozen=True, kw_only=True):
     currency: str
     book_version: int
     is_journaled: bool
+    is_exact: bool
     contracts: tuple[ContractStory, ...]
     caps: tuple[CapStory, ...]
     attempts: tuple[AttemptStory, ...]
@@ -231,6 +233,7 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
         currency=currency,
         book_version=heard.book_version,
         is_journaled=heard.is_journaled,
+        is_exact=material.is_exact,
         contracts=_contracts(material, losses, names),
         caps=tuple(_cap(one, names) for one in material.caps),
         attempts=tuple(_attempt(one, material.events, names) for one in material.attempts),

@@ -4,6 +4,9 @@
 put(record) ─► queue ─► a batch (128 records or 100 ms) ─┬─► on_batch: metrics and log lines
                                                          └─► backlog ─► Postgres, one statement
 ```
+Before a batch its masks are saved (the cleared bits that its pings were filtered with), by the same
+connection: no row ever names a mask that is not there, after a crash neither.
+
 Saving does not wait for the disk (`synchronous_commit = off`). The stated loss in a crash is what
 is in the queue and some milliseconds of the server's: pings without an offer taken up, since a sale
 carries what it needs of its ping. While Postgres is away the backlog grows to its limit, then the
@@ -39,18 +42,21 @@ _LOST = (
 
 
 class Journal:
-    """Takes records of one worker. `queue_max` bounds records in the queue, and in the backlog."""
+    """Takes records of one worker. `queue_max` bounds records in the queue, and in the backlog.
+    `masks` hands over the masks that are not saved yet."""
 
     def __init__(
         self,
         *,
         queue_max: int = 20_000,
         on_batch: Callable[[Sequence[PingRecord]], None] = lambda records: None,
+        masks: Callable[[], Sequence[Any]] = tuple,
         batch_max: int = BATCH_MAX,
         batch_ms: int = BATCH_MS,
         answer_s: float = 10.0,
     ) -> None:
-        self._queue_max, self._on_batch = queue_max, on_batch
+        self._queue_max, self._on_batch, self._new_masks = queue_max, on_batch, masks
+        self._masks: list[Any] = []
         self._batch_max, self._batch_s, self._answer_s = batch_max, batch_ms / 1000, answer_s
         self._queue: deque[PingRecord] = deque()
         self._backlog: deque[Sequence[PingRecord]] = deque()
@@ -58,11 +64,11 @@ class Journal:
         self._saved = asyncio.Event()
         self._connection: Any = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._sql = queries("journal")["save"]
+        self._sql = queries("journal")
         self._url = ""
         self._is_stopping = False
         self.dropped = 0
-        """Records that will never be rows: no room, or a row that Postgres refused."""
+        """Records (and masks) that will never be rows: no room, or Postgres refused them."""
         self.saved = 0
         """Records handed to Postgres."""
         self.faults = 0
@@ -175,7 +181,8 @@ class Journal:
             self._connection = await self._connected()
         try:
             async with asyncio.timeout(self._answer_s):
-                await self._connection.execute(self._sql, _JSON.encode(batch))
+                await self._save_masks()
+                await self._connection.execute(self._sql["save"], _JSON.encode(batch))
             self.saved += len(batch)
         except (asyncpg.PostgresError, ValueError, TypeError) as error:
             if _is_lost(error):
@@ -186,6 +193,20 @@ class Journal:
             half = len(batch) // 2
             await self._save(batch[:half])
             await self._save(batch[half:])
+
+    async def _save_masks(self) -> None:
+        """Saves what batches refer to, or raises as `_save`; what Postgres refuses must not cost the
+        batch."""
+        self._masks += self._new_masks()
+        if not self._masks:
+            return
+        try:
+            await self._connection.execute(self._sql["save_masks"], _JSON.encode(self._masks))
+        except (asyncpg.PostgresError, ValueError, TypeError) as error:
+            if _is_lost(error):
+                raise
+            self.dropped += len(self._masks)
+        self._masks = []
 
     async def _connected(self) -> Any:
         pauses = iter(PAUSE_S)

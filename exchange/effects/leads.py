@@ -1,5 +1,5 @@
 """What the database knows of leads that a request must ask: a retried key, a consumer sold before,
-a seller's own lead, and the posts in doubt. Reads only, but for the masks that `explain` needs."""
+a seller's own lead, and the posts in doubt. Reads only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -87,16 +87,3 @@ class Leads:
                 )
             found[row["buyer_id"]] = Doubts(unknown_ms=unknown, reopened_ms=reopened or 0)
         return found
-
-    async def save_mask(
-        self,
-        mask_id: int,
-        vertical_id: int,
-        book_version: int,
-        gates: dict[str, str],
-        segments: list[tuple[str, Any, str]],
-    ) -> None:
-        """Keep a set of cleared bits for `explain`."""
-        await self._database.execute(
-            self._sql["save_mask"], mask_id, vertical_id, book_version, gates, segments
-        )

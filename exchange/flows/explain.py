@@ -67,7 +67,7 @@ class Explain:
             return NoSuchStory(id=id)
         heard, book = found
         attempts = await self._stories.attempts(id) if kept else ()
-        not_asked = await self._not_asked(heard, book)
+        not_asked, is_exact = await self._not_asked(heard, book)
         material = Material(
             heard=heard,
             lead=kept.facts if kept else None,
@@ -77,6 +77,7 @@ class Explain:
             custody=await self._stories.custody(id) if kept else (),
             notices=await self._stories.notices(id) if kept else (),
             not_asked=not_asked,
+            is_exact=is_exact,
             caps=await self._used(heard, attempts, not_asked, book),
         )
         return story_of(material, book, now=self._clock.now())
@@ -93,17 +94,22 @@ class Explain:
             return heard_of_offer(kept.offer, book, kept.facts.direct), book
         return None
 
-    async def _not_asked(self, heard: Heard, book: Book) -> Mapping[int, NonBid]:
-        """The reason of every contract that was not asked, by the filter run again."""
+    async def _not_asked(self, heard: Heard, book: Book) -> tuple[Mapping[int, NonBid], bool]:
+        """The reason of every contract that was not asked, by the filter run again; and whether the
+        cleared bits of that moment were kept. Without them, only hours are known."""
         ping = heard.ping
         index = book.indexes.get(ping.vertical_id)
         if index is None:
-            return {}
+            return {}, False
         mask = await self._stories.mask(heard.mask_id, ping.vertical_id)
         gates = gates_of(mask, ping, book.version)
-        if not gates:
+        is_exact = gates is not None
+        if gates is None:
             gates = ((NonBid.OUT_OF_HOURS, closed_mask(index, ping.received_at)),)
-        return why_not(ping, index, gates=gates, at=ping.received_at, invited_max=self._invited_max)
+        reasons = why_not(
+            ping, index, gates=gates, at=ping.received_at, invited_max=self._invited_max
+        )
+        return reasons, is_exact
 
     async def _used(
         self,
@@ -250,11 +256,11 @@ def typed(fields: Mapping[str, Any], vertical_id: int, book: Book) -> dict[str, 
     }
 
 
-def gates_of(mask: Mask | None, ping: Ping, book_version: int) -> tuple[Gate, ...]:
-    """The cleared bits as the ping met them; none when they were not kept or belong to another
+def gates_of(mask: Mask | None, ping: Ping, book_version: int) -> tuple[Gate, ...] | None:
+    """The cleared bits as the ping met them; `None` when they were not kept or belong to another
     book (their slots would be other contracts)."""
     if mask is None or mask.book_version != book_version:
-        return ()
+        return None
     gates = [(NonBid(int(code)), int(bits, 16)) for code, bits in mask.gates.items()]
     full = 0
     for field, value, bits in mask.segments:

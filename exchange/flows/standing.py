@@ -6,7 +6,7 @@ Valkey on the path of a ping. The bits are read again once a second (`refresh`),
 post learns something (`note_full`, `note_doubt`, `note_answer`).
 
 Every set of bits gets a `mask_id`, which the records carry, so that `explain` can re-run the filter
-as it stood. `masks_to_save` hands new ones to whoever writes them.
+as it stood. `take_masks` hands new ones to whoever writes them: the journal, before the records.
 """
 
 from collections.abc import Iterable, Mapping
@@ -173,6 +173,11 @@ class Standing:
         """Put a new book in force between two pings. Seats are rebuilt as they are asked for; those
         of contracts that left the market are given up, and so are their buyers' connections."""
         self.book = book
+    def take_masks(self) -> list[MaskDoc]:
+        """The masks that are not saved yet, for whoever saves them now."""
+        masks, self.masks_to_save = self.masks_to_save, []
+        return masks
+
         self._gave_up()
         self.adopted_at_ms = int(now.timestamp() * 1000)
         self.refresh(now)

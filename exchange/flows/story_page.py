@@ -73,6 +73,12 @@ def _facts(story: Story) -> Table:
         facts.add_row(
             "note", "The ping's journal row was lost; this is what its lead carries of it."
         )
+    if not story.is_exact:
+        facts.add_row(
+            "note",
+            "Who was full, braked or resting at that moment was not kept: such contracts are told "
+            "another reason.",
+        )
     return facts
 
 

@@ -42,7 +42,7 @@ class Watch:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            for part in (self._room, self._doubts, self._masks):
+            for part in (self._room, self._doubts):
                 try:
                     await part()
                 except Exception as fault:
@@ -78,18 +78,3 @@ class Watch:
     async def _doubts(self) -> None:
         since = self._clock.now() - timedelta(seconds=self._brake_s)
         self._standing.learn_doubts(await self._leads.doubts(since, count=self._brake_count))
-
-    async def _masks(self) -> None:
-        pending, self._standing.masks_to_save = self._standing.masks_to_save, []
-        for number, mask in enumerate(pending):
-            try:
-                await self._leads.save_mask(
-                    mask.mask_id,
-                    mask.vertical_id,
-                    mask.book_version,
-                    mask.gates,
-                    mask.segments,
-                )
-            except Exception:
-                self._standing.masks_to_save = pending[number:] + self._standing.masks_to_save
-                raise

@@ -14,6 +14,7 @@ from exchange.core.model import Candidate, ContractAnswer, Ping, PingConsent
 from exchange.core.records import PingRecord
 from exchange.effects.journal import Journal
 from exchange.embedded import Servers
+from exchange.flows.standing import MaskDoc
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +27,17 @@ RANKING = (
 )
 
 
-def record(sub_id: str | None = None) -> PingRecord:
+def mask(mask_id: int, *, code: str = "507") -> MaskDoc:
+    return MaskDoc(
+        mask_id=mask_id,
+        vertical_id=1,
+        book_version=3,
+        gates={code: "2a"},
+        segments=[("state", "CA", "1")],
+    )
+
+
+def record(sub_id: str | None = None, *, mask_id: int = 2**40) -> PingRecord:
     ping = Ping(
         ping_id=str(uuid_utils.uuid7()), seller_id=2, source_id=1, vertical_id=1,
         fields={"zip": "94105", "age": 33, "moved": date(2025, 1, 2)}, sub_id=sub_id,
@@ -36,7 +47,7 @@ def record(sub_id: str | None = None) -> PingRecord:
     return PingRecord(
         ping=ping, outcome="offer", reason=None, answers=ANSWERS, ranking=RANKING,
         payout_micros=8, expires_at_ms=1_900_000_000_000, eligible=12,
-        reason_counts={503: 900, 507: 2}, book_version=3, mask_id=2**40, took_ms=33.5,
+        reason_counts={503: 900, 507: 2}, book_version=3, mask_id=mask_id, took_ms=33.5,
         waited_ms=30.25, added_ms=0.5, late_ms=0.0, worker="w1",
     )  # fmt: skip
 
@@ -98,6 +109,34 @@ async def test_batches_have_at_most_their_size_and_every_record_is_passed_on_onc
     assert (count, journal.saved, journal.dropped, journal.queued) == (220, 220, 0, 0)
 
 
+UNKNOWN_MASKS = "SELECT count(*) FROM ping WHERE mask_id NOT IN (SELECT mask_id FROM closed_mask)"
+
+
+async def test_a_mask_is_saved_before_the_rows_that_name_it_and_once(
+    database_url: str, database: asyncpg.Connection
+) -> None:
+    new = [mask(2**40)]
+    journal = Journal(masks=lambda: [new.pop()] if new else [], batch_max=2)
+    await journal.start(database_url)
+    for _ in range(4):
+        journal.put(record())
+    await journal.stop()
+    row = await database.fetchrow("SELECT * FROM closed_mask WHERE mask_id = $1", 2**40)
+    assert (row["vertical_id"], row["book_version"]) == (1, 3)
+    assert msgspec.json.decode(row["gates"]) == {"507": "2a"}
+    assert msgspec.json.decode(row["segments"]) == [["state", "CA", "1"]]
+    assert (journal.saved, journal.dropped) == (4, 0)
+
+
+async def test_a_mask_that_postgres_refuses_does_not_cost_the_rows(database_url: str) -> None:
+    new = [mask(2**41, code="bad\x00")]
+    journal = Journal(masks=lambda: [new.pop()] if new else [])
+    await journal.start(database_url)
+    journal.put(record())
+    await journal.stop()
+    assert (journal.saved, journal.dropped) == (1, 1)
+
+
 async def test_a_row_that_postgres_refuses_is_dropped_alone(database_url: str) -> None:
     journal = Journal()
     await journal.start(database_url)
@@ -145,14 +184,29 @@ async def test_postgres_away_fills_the_backlog_up_to_its_limit_while_metrics_go_
     database_url: str, servers: Servers
 ) -> None:
     seen: list[int] = []
+    masks: list[MaskDoc] = []
+
+    def new_masks() -> list[MaskDoc]:
+        taken, masks[:] = masks[:], []
+        return taken
+
+    def known(number: int) -> PingRecord:
+        """A ping of a mask of its own."""
+        masks.append(mask(2**42 + number))
+        return record(mask_id=2**42 + number)
+
     journal = Journal(
-        queue_max=30, batch_max=10, batch_ms=1, on_batch=lambda batch: seen.append(len(batch))
+        queue_max=30,
+        batch_max=10,
+        batch_ms=1,
+        on_batch=lambda batch: seen.append(len(batch)),
+        masks=new_masks,
     )
     await journal.start(database_url)
-    journal.put(record())
+    journal.put(known(50))
     await until(lambda: journal.saved == 1)
     await asyncio.to_thread(servers.kill, "postgres")
-    kept = [record() for _ in range(50)]
+    kept = [known(number) for number in range(50)]
     for ten in range(0, 50, 10):
         for one in kept[ten : ten + 10]:
             journal.put(one)
@@ -164,5 +218,6 @@ async def test_postgres_away_fills_the_backlog_up_to_its_limit_while_metrics_go_
     database = await asyncpg.connect(database_url)
     for number, one in enumerate(kept):
         assert bool(await row_of(database, one.ping.ping_id)) == (number < 30)
+    assert await database.fetchval(UNKNOWN_MASKS + " AND mask_id >= $1", 2**42) == 0
     await database.close()
     assert journal.dropped == 20

@@ -181,6 +181,13 @@ async def test_a_full_window_of_a_contract_that_is_gone_changes_nothing(standing
     assert standing.mask_id(VERTICAL) == before
 
 
+async def test_a_mask_is_handed_over_once_and_before_any_ping_can_name_it(standing) -> None:
+    assert standing.mask_id(VERTICAL) in {mask.mask_id for mask in standing.take_masks()}
+    assert standing.take_masks() == []
+    standing.note_full(full_window("a"), NOW)
+    assert [mask.mask_id for mask in standing.take_masks()] == [standing.mask_id(VERTICAL)]
+
+
 async def test_masks_that_cannot_be_written_are_bounded(standing) -> None:
     for hour in range(2 * MASKS_MAX):
         standing.refresh(NOW + timedelta(hours=hour % 2))

@@ -1,3 +1,12 @@
+-- name: save_masks
+-- The masks that a batch's pings were filtered with, as the JSON (UTF-8) in $1.
+INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates, segments)
+SELECT mask_id, vertical_id, book_version, gates, segments
+FROM json_to_recordset(convert_from($1::bytea, 'UTF8')::json) AS m (
+    mask_id bigint, vertical_id integer, book_version integer, gates jsonb, segments jsonb
+)
+ON CONFLICT DO NOTHING
+
 -- name: save
 -- A batch of pings: $1 is the JSON (UTF-8) of their records as they stand. A batch whose answer was
 -- lost is simply saved again. (COPY is refused on tables with row-level security, and taking the

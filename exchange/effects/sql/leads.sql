@@ -48,8 +48,3 @@ FROM attempt_event e
 JOIN attempt a ON a.lead_id = e.lead_id AND a.day = e.day AND a.attempt_id = e.attempt_id
 WHERE a.buyer_id = $1 AND e.state IN ('sold', 'rejected') AND e.at > $2
   AND e.detail->>'resolved_by' IS NULL
-
--- name: save_mask
--- The cleared bits that a worker's pings were filtered with, for explain.
-INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates, segments)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING

@@ -8,6 +8,7 @@ Ids, times and spans are made alike before comparing; everything else must be as
 import io
 import re
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from exchange.core.story import Story
 from exchange.effects.journal import Journal
 from exchange.effects.stories import Stories
 from exchange.flows.explain import Explain, NoSuchStory
+from exchange.flows.standing import MaskDoc
 from exchange.flows.story_page import page
 
 pytestmark = pytest.mark.real
@@ -38,15 +40,26 @@ ALIKE = (
 )
 
 
+NOTHING_CLEARED: dict[str, str] = {}
+MASK_IDS = count(1)
+
+
 class Teller:
     """Plays leads and tells their stories. Each has days of its own, so that caps start empty."""
 
     def __init__(self, stage: Any, explain: Explain, database_url: str) -> None:
         self.stage, self.explain, self.database_url = stage, explain, database_url
 
-    async def pinged(self, lead_id: str, *answers: ContractAnswer, mask_id: int = 0) -> None:
-        """The journal's row. Without answers: the two bids of the stage's offer."""
+    async def pinged(
+        self, lead_id: str, *answers: ContractAnswer, gates: dict[str, str] | None = NOTHING_CLEARED
+    ) -> None:
+        """The journal's row, with the bits that were cleared (`None`: they were lost). Without
+        answers: the two bids of the stage's offer."""
         offer = self.stage.offer(lead_id)
+        mask_id = next(MASK_IDS)
+        mask = MaskDoc(
+            mask_id=mask_id, vertical_id=1, book_version=1, gates=gates or {}, segments=[]
+        )
         bids = answers or tuple(
             ContractAnswer(
                 contract_id=one.contract_id,
@@ -84,7 +97,7 @@ class Teller:
             late_ms=0.0,
             worker="serve-1",
         )
-        journal = Journal()
+        journal = Journal(masks=lambda: () if gates is None else (mask,))
         await journal.start(self.database_url)
         journal.put(record)
         await journal.stop()
@@ -204,18 +217,16 @@ async def test_nobody_else_would_pay_the_promise(teller: Teller, stage: Any) -> 
 async def test_a_ping_lost_without_an_offer(teller: Teller, stage: Any, golden: Any) -> None:
     ping_id, acme = stage.clock.new_id(), stage.contract("acme-auto")
     beacon = 1 << stage.book.indexes[1].slot_of[stage.contract("beacon-auto").id]
-    await stage.database.execute(
-        "INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates) VALUES (7, 1, 1, $1)",
-        {str(int(NonBid.CAP_FULL)): f"{beacon:x}"},
-    )
     silent = ContractAnswer(
         contract_id=acme.id,
         buyer_id=acme.buyer_id,
         non_bid=int(NonBid.TIMEOUT),
         waited_ms=1_490.0,
     )
-    await teller.pinged(ping_id, silent, mask_id=7)
+    full = {str(int(NonBid.CAP_FULL)): f"{beacon:x}"}
+    await teller.pinged(ping_id, silent, gates=full)
     story = await teller.story(ping_id)
+    assert story.is_exact
     assert story.outcome == ("No offer: acme did not answer in time; 2 contracts were not asked.")
     assert {one.contract: one.code for one in story.contracts} == {
         "acme-auto": NonBid.TIMEOUT,
@@ -223,6 +234,16 @@ async def test_a_ping_lost_without_an_offer(teller: Teller, stage: Any, golden: 
         "acme-nevada": NonBid.OUT_OF_CRITERIA,
     }
     golden("lost_without_an_offer", story)
+
+
+async def test_bits_that_were_lost_are_said_to_be_so(
+    teller: Teller, stage: Any, golden: Any
+) -> None:
+    ping_id = stage.clock.new_id()
+    await teller.pinged(ping_id, gates=None)
+    story = await teller.story(ping_id)
+    assert not story.is_exact
+    golden("bits_lost", story)
 
 
 async def test_a_lead_in_doubt_then_resolved(teller: Teller, stage: Any, golden: Any) -> None:
