@@ -18,6 +18,7 @@ from exchange.effects.buyers import Buyers
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
+from exchange.effects.epochs import Epochs
 from exchange.effects.failpoints import At, failpoints, nowhere
 from exchange.effects.leads import Leads
 from exchange.effects.leases import Boots
@@ -26,7 +27,7 @@ from exchange.effects.metrics import Metrics
 from exchange.effects.postgres import Database
 from exchange.effects.recount import Recounts
 from exchange.effects.valkey import Valkey, ValkeyDown
-from exchange.effects.vault import Vault
+from exchange.effects.vault import NoKey, Vault
 from exchange.flows.jobs import beating
 from exchange.flows.replies import Replies
 from exchange.flows.standing import Standing
@@ -103,6 +104,7 @@ async def ground(
         vault = Vault.open_file(settings.key_file(), create=settings.is_embedded)
         patient = Patient(say if kind != "command" else None)
         links = await _connected(stack, settings.limits, urls, kind, patient)
+        await patient.until("keys", lambda: _known_keys(links.database, vault))
         store = BookStore(links.database)
         book = await patient.until("book", store.load)
         buyers, standing = _market(stack, settings, book, number, clock)
@@ -169,6 +171,15 @@ async def _connected(
     )
     stack.push_async_callback(valkey.close)
     return Links(database, valkey)
+
+
+async def _known_keys(database: Database, vault: Vault) -> None:
+    """Write down which keys there are. Raises `NoKey` when one is missing that is in use: what it
+    sealed could not be opened, and a lead's post in doubt not be sent again."""
+    missing = await Epochs(app=database, sealed=database).known(vault.epochs)
+    if missing:
+        lines = ", ".join(map(str, missing))
+        raise NoKey(f"the key file has no line for epoch {lines}, which is in use")
 
 
 async def _commits(

@@ -10,6 +10,7 @@ from exchange.app.dials import ground_dials, heard, inspected, trying
 from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
 from exchange.config import Limits, Settings
 from exchange.effects.doubts import Doubts, SealedLeads
+from exchange.effects.epochs import Epochs
 from exchange.effects.inspection import Looks
 from exchange.effects.leases import Boots, Lease, Leases
 from exchange.effects.outbox import Outbox
@@ -23,6 +24,7 @@ from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
 from exchange.flows.reconcile import Pace, Reconcile, Turn
 from exchange.flows.retention import Retention, RetentionLimits
+from exchange.flows.rotation import Rotation
 
 LEASE_S = 5.0
 """A job whose process fell silent is taken over after this long."""
@@ -118,7 +120,7 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
 async def _forgetting(
     stack: AsyncExitStack, base: Ground, sealed: Database, urls: Urls, limits: Limits
 ) -> list[Job]:
-    """The jobs that end what is kept for a time only."""
+    """The jobs that end what is kept for a time only: keys of sellers, records, master keys."""
     pruner = await Database.open(
         urls.database_url, role="exchange_pruner", size=1, application_name="jobs-pruner"
     )
@@ -132,7 +134,9 @@ async def _forgetting(
             sealed_ended_days=limits.sealed_ended_days,
         ),
     )
+    rotation = Rotation(epochs=Epochs(app=base.database, sealed=sealed), vault=base.vault)
     return [
+        Job(name="rotation", every_s=600.0, turn=rotation.turn),
         Job(name="forget_keys", every_s=3_600.0, turn=retention.forget_keys),
         Job(name="shred", every_s=86_400.0, turn=retention.shred),
     ]

@@ -13,8 +13,9 @@ The lead's id and the key's epoch are authenticated, so a sealed record opens on
 
 Keys have epochs (ints, from 1; the table `key_epoch` says since when, and which are retired). The
 file holds one master key a line, `<epoch> <64 hex digits>`; the highest epoch seals, all of them
-open. The lowest also makes the keyed hashes: they must stay comparable, so its line is never taken
-out.
+open. To rotate, add a line and restart: the jobs process puts every data key under it and retires
+the older epochs, whose lines may then go. But the lowest also makes the keyed hashes: they must
+stay comparable, so its line is never taken out.
 
 Exceptions: `VaultError` ─┬─ `NoKey` (the file is missing, unreadable or not a key file)
                           └─ `BadSeal` (wrong key, wrong place, or a byte was changed)
@@ -27,6 +28,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -98,6 +100,12 @@ class Vault:
         """The epoch of the key that seals now."""
         return self._epoch
 
+    @property
+    def epochs(self) -> dict[str, tuple[int, ...]]:
+        """The epochs of the keys here, by the kinds of the table `key_epoch`."""
+        masters = tuple(sorted(self._wrapping))
+        return {"kek": masters, "pepper": (self._pepper_epoch,), "pseudonym": masters[:1]}
+
     # --- sealing ----------------------------------------------------------------------------------
 
     def seal(self, lead_id: str, plain: bytes) -> Sealed:
@@ -128,14 +136,11 @@ class Vault:
         """The secret sealed under this name. Raises `BadSeal` or `NoKey`."""
         return self._open(f"secret\0{name}", sealed)
 
-    def rewrapped(self, lead_id: str, sealed: Sealed) -> Sealed:
-        """The same record with its data key under the newest master key, so that an old one can be
-        retired without touching what is sealed. Raises `BadSeal` or `NoKey`."""
-        place = f"lead\0{lead_id}"
-        dek = self._unwrapped(place, sealed)
-        return Sealed(
-            key_epoch=self._epoch, wrapped_dek=self._wrapped(place, dek), sealed=sealed.sealed
-        )
+    def rewrapped(self, noun: Literal["lead", "secret"], name: str, kept: LeadKey) -> bytes:
+        """The data key of a lead (by its id) or secret, wrapped under the newest master key: what
+        it sealed stays as it is. Raises `BadSeal` or `NoKey`."""
+        place = f"{noun}\0{name}"
+        return self._wrapped(place, self._unwrapped(place, kept))
 
     def _seal(self, place: str, plain: bytes) -> Sealed:
         dek = secrets.token_bytes(KEY_BYTES)

@@ -76,8 +76,7 @@ def test_a_new_epoch_seals_and_the_old_one_still_opens() -> None:
     both = Vault({1: ONE, 2: TWO})
     assert both.open(LEAD, sealed) == PLAIN
     assert both.seal(LEAD, PLAIN).key_epoch == both.key_epoch == 2
-    moved = both.rewrapped(LEAD, sealed)
-    assert (moved.key_epoch, moved.sealed) == (2, sealed.sealed)
+    moved = replace(sealed, key_epoch=2, wrapped_dek=both.rewrapped("lead", LEAD, sealed))
     assert both.open(LEAD, moved) == PLAIN
     with pytest.raises(NoKey):
         old.open(LEAD, moved)
