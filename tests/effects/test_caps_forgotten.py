@@ -291,6 +291,37 @@ async def test_a_reserve_without_an_answer_is_released_when_valkey_hears_again(
     await valkey.close()
 
 
+@pytest.mark.parametrize("is_retried", [True, False])
+async def test_a_hold_that_came_with_an_offer_outlives_a_fault_and_is_found_by_the_retry(
+    valkey_url, database, buyer, servers, is_retried
+):
+    """What is released never holds again: so a retry would find its own token ended."""
+    valkey = await opened(valkey_url, timeout_ms=300)
+    caps, token = Caps(valkey, database, Clock(), retell_ms=1), new_id()
+    await caps.reserve(buyer, token, lead(1), LONG_MS)
+    servers.kill("valkey", signal.SIGSTOP)
+    try:
+        fault = await caps.reserve(buyer, token, lead(1), LONG_MS, is_retried=is_retried)
+    finally:
+        servers.kill("valkey", signal.SIGCONT)
+    assert isinstance(fault, Unreadable)
+    await until(lambda: not caps.untold)
+    retry = await caps.reserve(buyer, token, lead(1), LONG_MS, is_retried=is_retried)
+    assert isinstance(retry, Reserved if is_retried else Unreadable)
+    assert await caps.counters(buyer) == {DAY: (0, 1 if is_retried else 0)}
+    await caps.close()
+    await valkey.close()
+
+
+async def test_a_release_that_nobody_waits_for_is_told_all_the_same(caps, buyer):
+    token = new_id()
+    await caps.reserve(buyer, token, lead(1), LONG_MS)
+    caps.release_soon(buyer, token)
+    assert caps.untold == 1
+    await until(lambda: not caps.untold)
+    assert await caps.counters(buyer) == {DAY: (0, 0)}
+
+
 async def test_without_postgres_a_forgetful_valkey_stays_closed(
     valkey, valkey_url, database_url, buyer
 ):

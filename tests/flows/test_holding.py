@@ -1,28 +1,40 @@
 """A contract may hold room from the offer on: the promise then rests on a reservation."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from exchange.core.auction import Ranking
 from exchange.core.book import compile_book, rows_of
+from exchange.core.messages import PingRequest
 from exchange.core.model import (
     BuyerTerms,
     Candidate,
     CapTerms,
     ContractTerms,
     FieldTerms,
+    Margin,
     MarketDoc,
     Ping,
+    SellerTerms,
     VerticalTerms,
 )
-from exchange.effects.buyers import Buyers
+from exchange.core.reasons import Reason
+from exchange.core.records import PingRecord
+from exchange.core.wire import HttpReply
+from exchange.dialects import dialects
 from exchange.effects.caps import Caps, Reserved
 from exchange.effects.clock import Clock
+from exchange.effects.offers import Offers
 from exchange.effects.postgres import Database
 from exchange.effects.valkey import Valkey
 from exchange.flows.holding import Holding
+from exchange.flows.ping import PingLimits, Pings
 from exchange.flows.standing import Standing
 
 pytestmark = pytest.mark.real
@@ -39,6 +51,7 @@ BOOK = compile_book(
                     fields={"state": FieldTerms(type="enum", values=("CA", "NV"), ping=True)},
                 )
             },
+            sellers={"bright": SellerTerms(margin=Margin(percent=Decimal(10)), sources=("web",))},
             buyers={"acme": BUYER, "beacon": BUYER},
             contracts={
                 "holds": ContractTerms(
@@ -47,6 +60,7 @@ BOOK = compile_book(
                     caps=(CapTerms(leads=1, per="day"),),
                     cap_mode="fast",
                     hold="offer",
+                    priority=9,
                 ),
                 "does-not": ContractTerms(buyer="beacon", vertical="auto"),
             },
@@ -87,6 +101,58 @@ def ranking() -> Ranking:
     )
 
 
+class Wire:
+    """Every buyer bids the same at once."""
+
+    def endpoint(self, *, key: str, **_: Any) -> str:
+        return key
+
+    def is_healthy(self, _key: str) -> bool:
+        return True
+
+    def retire(self, _keys: Any) -> None:
+        pass
+
+    async def ask(self, calls: Any, *, on_answer: Any, **_: Any) -> None:
+        for place in range(len(calls)):
+            on_answer(place, HttpReply(status=200, body=b'{"bid": 9.00}'), 1.0)
+
+
+class Records:
+    """A journal that nobody reads."""
+
+    def put(self, _record: PingRecord) -> None:
+        pass
+
+
+class Shelf:
+    """Keeps offers, or does as `fails` says first."""
+
+    def __init__(self, offers: Offers) -> None:
+        self.offers = offers
+        self.fails: Callable[[], None] | None = None
+
+    async def put(self, *args: Any, **named: Any) -> bool:
+        if self.fails is not None:
+            self.fails()
+        return await self.offers.put(*args, **named)
+
+
+def standing() -> Standing:
+    wire: Any = Wire()
+    made = Standing(
+        BOOK,
+        buyers=wire,
+        dialects=dialects(),
+        brake_count=3,
+        brake_s=300,
+        trial_s=30,
+        worker_number=1,
+    )
+    made.adopt(BOOK, Clock().now())
+    return made
+
+
 @pytest.fixture
 async def ground(valkey_url: str, database_url: str) -> AsyncIterator[tuple[Holding, Caps]]:
     database = await Database.open(database_url, role="exchange_app", size=2)
@@ -103,13 +169,8 @@ async def ground(valkey_url: str, database_url: str) -> AsyncIterator[tuple[Hold
         )
     valkey = await Valkey.open(valkey_url, queue_max=100, timeout_ms=5_000)
     caps = Caps(valkey, database, Clock())
-    buyers = Buyers(lab=True)
-    standing = Standing(
-        BOOK, buyers=buyers, dialects={}, brake_count=3, brake_s=300, trial_s=30, worker_number=1
-    )
-    yield Holding(clock=Clock(), standing=standing, caps=caps, ttl_ms=60_000), caps
+    yield Holding(clock=Clock(), standing=standing(), caps=caps, ttl_ms=60_000), caps
     await caps.close()
-    await buyers.close()
     await valkey.close()
     await database.close()
 
@@ -141,3 +202,92 @@ async def test_a_test_ping_holds_nothing(ground) -> None:
 
     assert best.attempt_id is None
     assert await caps.counters(HOLDS.buyer_id) == {}
+
+
+# --- when the offer cannot be made ----------------------------------------------------------------
+
+
+def pings(holding: Holding, shelf: Shelf) -> Pings:
+    parts: Any = {"buyers": Wire(), "offers": shelf, "journal": Records()}
+    return Pings(
+        clock=Clock(),
+        standing=holding._standing,
+        holding=holding,
+        pseudonym=lambda _kind, text: text,
+        limits=PingLimits(
+            tmax_ms=5_000,
+            tmax_ms_min=50,
+            tmax_ms_max=10_000,
+            answer_reserve_ms=10,
+            invited_max=50,
+            ranking_kept=10,
+            offer_ttl_ms=120_000,
+        ),
+        worker="w",
+        **parts,
+    )
+
+
+async def pinged(holding: Holding, shelf: Shelf, *, tmax_ms: int | None = None) -> PingRecord:
+    request = PingRequest(vertical="auto", source="web", fields={"state": "CA"}, tmax_ms=tmax_ms)
+    seller = next(iter(BOOK.sellers.values()))
+    began = asyncio.get_running_loop().time()
+    record = await pings(holding, shelf).ping(request, seller, began=began)
+    assert isinstance(record, PingRecord)
+    return record
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110  # what is waited for has no event
+        await asyncio.sleep(0)
+
+
+async def held_now(caps: Caps) -> list[tuple[int, int]]:
+    counters = await caps.counters(HOLDS.buyer_id)
+    assert isinstance(counters, dict)
+    return list(counters.values())
+
+
+async def test_an_offer_that_is_kept_keeps_its_room(ground) -> None:
+    holding, caps = ground
+    record = await pinged(holding, Shelf(Offers(caps._valkey)))
+    assert (record.outcome, record.ranking[0].contract_id) == ("offer", HOLDS.id)
+    assert await held_now(caps) == [(0, 1)]
+
+
+async def test_an_offer_that_is_refused_gives_its_room_back_at_once(ground) -> None:
+    holding, caps = ground
+    record = await pinged(holding, Shelf(Offers(caps._valkey, open_max=0)))
+    assert (record.outcome, record.reason) == ("no_offer", Reason.OFFERS_UNAVAILABLE)
+    await until(lambda: not caps.untold)
+    assert await held_now(caps) == [(0, 0)]
+
+
+async def test_valkey_that_fails_between_hold_and_offer_is_told_when_it_is_back(
+    ground, servers
+) -> None:
+    holding, caps = ground
+    shelf = Shelf(Offers(caps._valkey))
+    shelf.fails = lambda: servers.kill("valkey")
+    try:
+        record = await pinged(holding, shelf)
+        assert record.outcome == "no_offer"
+        assert record.ranking[0].attempt_id is not None, "it was held, and the record says so"
+        assert caps.untold == 1
+    finally:
+        servers.restart("valkey")
+    await until(lambda: not caps.untold)
+    assert await held_now(caps) == [(0, 0)]
+
+
+async def test_room_that_was_held_too_late_to_be_promised_is_given_back(ground, servers) -> None:
+    holding, caps = ground
+    assert await caps.counters(HOLDS.buyer_id) == {}
+    servers.kill("valkey", signal.SIGSTOP)
+    try:
+        record = await pinged(holding, Shelf(Offers(caps._valkey)), tmax_ms=50)
+    finally:
+        servers.kill("valkey", signal.SIGCONT)
+    assert record.outcome == "no_offer"
+    await until(lambda: not caps.untold)
+    assert all(held == 0 for _, held in await held_now(caps))
