@@ -23,6 +23,7 @@ from exchange.app import market_commands, mending_commands
 from exchange.app.commands import DataDir, err, out, plainly, settings_of
 from exchange.app.processes import run_jobs, servers
 from exchange.app.processes import serve as serve_until_stopped
+from exchange.app.top import top
 from exchange.effects.postgres import migrate as migrated
 from exchange.effects.vault import Vault
 from exchange.flows import market
@@ -156,6 +157,7 @@ for one in (market_commands.plan, market_commands.apply, market_commands.export)
     cli.command()(one)
 cli.add_typer(market_commands.keys, name="key", no_args_is_help=True)
 cli.add_typer(market_commands.secret, name="secret", no_args_is_help=True)
+cli.command()(top)
 cli.command()(mending_commands.explain)
 cli.add_typer(mending_commands.doubt, name="doubt", no_args_is_help=True)
 cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)

@@ -33,6 +33,8 @@ from exchange.embedded import EmbeddedError, Servers
 
 RUN_FILE = "run.json"
 """In the data folder while embedded servers run: where they are, for the other commands."""
+SERVING_FILE = "serving.json"
+"""In the data folder while an exchange serves: its address, for `exchange top`."""
 JOBS_RESTART_S = 1.0
 LOOK_S = 0.1
 """How often a process looks whether its servers still run."""
@@ -122,13 +124,29 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda _: Non
     """Serve until told to stop (SIGTERM, SIGINT: drain, nothing lost). `on_ready` hears the address
     once the sockets listen."""
     forks = _forks()
+    serving = Path(settings.data_dir) / SERVING_FILE
+
+    def ready(url: str) -> None:
+        serving.parent.mkdir(parents=True, exist_ok=True)
+        _write_private(serving, msgspec.json.encode(url))
+        on_ready(url)
+
     with servers(settings, forks=forks) as urls:
         stop_jobs = _jobs_child(settings, forks) if settings.jobs else None
         try:
-            _gunicorn(settings, urls, on_ready)
+            _gunicorn(settings, urls, ready)
         finally:
+            serving.unlink(missing_ok=True)
             if stop_jobs is not None:
                 stop_jobs()
+
+
+def serving_url(data_dir: Path) -> str | None:
+    """The address of the exchange that serves from this folder; it may have died since."""
+    try:
+        return msgspec.json.decode((data_dir / SERVING_FILE).read_bytes(), type=str)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _forks() -> AbstractContextManager[Any]:

@@ -207,4 +207,5 @@ def first_steps(
             soft_wrap=True,
             highlight=False,
         )
-    out.print(f"exchange explain PING_ID --data-dir {data_dir}\n", soft_wrap=True, highlight=False)
+    for command in ("explain PING_ID", "top"):
+        out.print(f"exchange {command} --data-dir {data_dir}", soft_wrap=True, highlight=False)

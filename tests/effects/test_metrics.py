@@ -214,6 +214,14 @@ def test_no_money_is_counted_for_what_is_no_sale(changes: dict[str, Any]) -> Non
     assert value(text, "exchange_price_micros_total", buyer="22", currency="USD") is None
 
 
+def test_what_a_direct_sale_added_is_not_told_for_its_auction_waited_too() -> None:
+    metrics = alone()
+    metrics.post(post_record(direct=True))
+    text = metrics.render()
+    assert value(text, "exchange_sale_added_seconds_count") is None
+    assert value(text, "exchange_payout_micros_total", currency="USD") == 20_000_000
+
+
 def test_refused_requests_limits_commits_and_jobs_have_their_counters() -> None:
     metrics = alone()
     metrics.request(

@@ -147,9 +147,10 @@ class Metrics:
             bought = (self._party(winner), record.currency)
             self._add("exchange_price_micros_total", {bought: record.price_micros})
             self._add("exchange_payout_micros_total", {(record.currency,): record.payout_micros})
-            added_ms = record.took_ms - record.delivered_ms
-            self._observe("exchange_sale_added_seconds", (), [added_ms / 1e3])
-            self._exemplify("exchange_sale_added_seconds", (), added_ms, record.lead_id)
+            if not record.direct:  # a direct lead's auction waits for buyers as well
+                added_ms = record.took_ms - record.delivered_ms
+                self._observe("exchange_sale_added_seconds", (), [added_ms / 1e3])
+                self._exemplify("exchange_sale_added_seconds", (), added_ms, record.lead_id)
 
     def request(self, record: RequestRecord) -> None:
         """Count a request that ended before any flow began."""

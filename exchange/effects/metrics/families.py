@@ -88,7 +88,10 @@ FAMILIES: Final[dict[str, Family]] = {
         "histogram", "From reading a post to writing its answer.", ("status",), _LATENCY
     ),
     "exchange_sale_added_seconds": Family(
-        "histogram", "What the exchange adds to a sale: all but waiting for buyers.", (), _ADDED
+        "histogram",
+        "What the exchange adds to a sale in two steps: all but waiting for buyers.",
+        (),
+        _ADDED,
     ),
     "exchange_post_part_seconds": Family(
         "histogram", "Where a post's time goes: commit, deliver, reserve.", ("part",), _LATENCY
