@@ -15,12 +15,12 @@ FAST := $(wildcard tests/test_*.py tests/core tests/dialects)
 REST := $(filter-out tests/core tests/dialects tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check bench serve prove lock clean install
+.PHONY: help demo test quick check bench load bench-compare serve prove lock clean install
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
-		while IFS='|' read -r name words; do printf '  make %-8s %s\n' "$$name" "$$words"; done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
+		while IFS='|' read -r name words; do printf '  make %-13s %s\n' "$$name" "$$words"; done
 
 demo: $(STAMP) ## the whole exchange on this machine: live leads, then the books checked
 	$(BIN)/python -m exchange demo $(ARGS)
@@ -42,8 +42,14 @@ check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## the figures of speed; writes bench.json
+bench: $(STAMP) ## the figures of speed; writes bench.json and bench.svg
 	$(BIN)/python -m loadtest.bench $(ARGS)
+
+bench-compare: $(STAMP) ## what moved beyond noise: OLD=a.json NEW=b.json
+	$(BIN)/python -m loadtest.bench.compare $(OLD) $(NEW)
+
+load: $(STAMP) ## load an exchange of its own with Locust; writes build/load/report.html
+	$(BIN)/python -m loadtest.load $(ARGS)
 
 prove: $(STAMP) ## what takes longer: the prove suites, and the demo with seeds 1 to 20
 	$(PYTEST) tests -m prove $(ARGS)
@@ -76,5 +82,5 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 clean: ## forget the environment and everything made; data folders stay
-	rm -rf $(VENV) build bench.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build bench.json bench.svg *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

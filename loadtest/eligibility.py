@@ -24,18 +24,21 @@ HEADS = (
 )
 
 
-def figures(sizes: tuple[int, ...] = (1_000, 10_000, 100_000)) -> dict[str, dict[str, Any]]:
-    """The probe's figures by number of contracts. Raises `CalledProcessError` when it fails."""
-    command = [sys.executable, str(PROBE), *map(str, sizes)]
+SIZES = (1_000, 10_000, 100_000)
+
+
+def rounds(sizes: tuple[int, ...] = SIZES, *, count: int = 1) -> list[dict[str, dict[str, Any]]]:
+    """The probe's rounds: figures by number of contracts. Raises `CalledProcessError` when it
+    fails."""
+    command = [sys.executable, str(PROBE), f"--rounds={count}", *map(str, sizes)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    measured: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    measured: list[dict[str, dict[str, Any]]] = json.loads(done.stdout)
     return measured
 
 
 def main() -> None:
     """A table: one line a size."""
-    sizes = tuple(int(text) for text in sys.argv[1:])
-    measured = figures(sizes) if sizes else figures()
+    (measured,) = rounds(tuple(int(text) for text in sys.argv[1:]) or SIZES)
     for size, row in measured.items():
         print(f"{int(size):,} contracts")
         for name, head in HEADS:

@@ -1,10 +1,12 @@
-"""Prints as one JSON line what eligibility costs: microseconds per invite, bytes per contract, an
-edit's whole cost and its longest slice. Run by `loadtest/eligibility.py` in a process of its own;
-it finds the exchange by name, because the load test and the exchange never meet in code.
+"""Prints as one JSON line, round by round, what eligibility costs: microseconds per invite, bytes
+per contract, an edit's whole cost and its longest slice. Run by `loadtest/eligibility.py` in a
+process of its own; it finds the exchange by name, because the load test and the exchange never meet
+in code.
 
-    python loadtest/eligibility_probe.py [contracts ...]
+    python loadtest/eligibility_probe.py [--rounds=N] [contracts ...]
 """
 
+import argparse
 import gc
 import importlib
 import json
@@ -91,10 +93,15 @@ def _fitting(chance: random.Random) -> dict[str, Any]:
     return {"state": ["CA", chance.choice(STATES)], "zip": {"list": ["90210", "94110"]}}
 
 
-def measured(size: int) -> dict[str, Any]:
-    """The figures of one size."""
+def measured(size: int, rounds: int) -> list[dict[str, Any]]:
+    """The figures of one size, round by round."""
     book, one_contract = _book(size, survivors=0)
     crowded, _ = _book(size, survivors=min(SURVIVORS, size // 2))
+    index_bytes = _index_bytes(size)
+    return [_round(book, crowded, one_contract, index_bytes) for _ in range(rounds)]
+
+
+def _round(book: Any, crowded: Any, one_contract: Any, index_bytes: int) -> dict[str, Any]:
     longest, whole = _edit(book, one_contract, insert=False)
     longest_insert, whole_insert = _edit(book, one_contract, insert=True)
     return {
@@ -104,7 +111,7 @@ def measured(size: int) -> dict[str, Any]:
         "edit_longest_slice_us": round(longest * 1e6),
         "insert_us": round(whole_insert * 1e6),
         "insert_longest_slice_us": round(longest_insert * 1e6),
-        "index_bytes_per_contract": _index_bytes(size),
+        "index_bytes_per_contract": index_bytes,
     }
 
 
@@ -203,10 +210,18 @@ def _index_bytes(size: int) -> int:
 
 
 def main() -> None:
-    """One JSON line: figures by size."""
+    """One JSON line: a list of rounds, each figures by size."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    sizes = [int(text) for text in sys.argv[1:]] or list(SIZES)
-    print(json.dumps({str(size): measured(size) for size in sizes}))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("sizes", type=int, nargs="*")
+    spec = parser.parse_args()
+    by_size = {str(size): measured(size, spec.rounds) for size in spec.sizes or SIZES}
+    print(
+        json.dumps(
+            [dict(zip(by_size, one, strict=True)) for one in zip(*by_size.values(), strict=True)]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Changes the market every second until its standard input ends: prints how often it did.
+"""Changes the market again and again until its standard input ends: prints how often it did.
 
-    python loadtest/bench/changes.py DATA_DIR MARKET_FILE
+    python loadtest/bench/changes.py DATA_DIR MARKET_FILE EVERY_S
 
 Run in a process of its own: it finds the exchange by name, because the load test and the exchange
 never meet in code. Twenty-five contracts get another priority each time, so they move to other
@@ -15,10 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-EVERY_S = 1.0
 
-
-async def changing(data_dir: Path, text: str) -> int:
+async def changing(data_dir: Path, text: str, *, every_s: float) -> int:
     """Apply changed markets; how many."""
     ground = importlib.import_module("exchange.app.ground")
     processes = importlib.import_module("exchange.app.processes")
@@ -29,7 +27,7 @@ async def changing(data_dir: Path, text: str) -> int:
     async with ground.tools(settings, processes.running_servers(data_dir)) as base:
         for number in itertools.count(1):
             await _applied(market, base, changed(text, number))
-            await asyncio.wait([ended], timeout=EVERY_S)
+            await asyncio.wait([ended], timeout=every_s)
             if ended.done():
                 await _applied(market, base, text)
                 return number
@@ -48,8 +46,8 @@ def changed(text: str, number: int) -> str:
 def main() -> None:
     """Until standard input ends."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    data_dir, file = map(Path, sys.argv[1:])
-    print(asyncio.run(changing(data_dir, file.read_text())))
+    data_dir, file, every_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    print(asyncio.run(changing(data_dir, file.read_text(), every_s=every_s)))
 
 
 if __name__ == "__main__":

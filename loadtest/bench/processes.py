@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,56 +17,94 @@ from typing import Any
 
 from loadtest.bench.market import SELLER
 
+LOG = "exchange.jsonl"
 READY_S = 60.0
 STOP_S = 40.0
 CHANGES_START_S = 2.0
 """The first change is on its way by then."""
 
 
+class NotStarted(RuntimeError):
+    """A process ended before it was ready."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """A running exchange with one worker. `log` is its log of records; `key` a seller's key."""
+    """A running exchange. `log` is its log of records; `keys` are its sellers'."""
 
     port: int
-    worker_pid: int
+    worker_pids: tuple[int, ...]
     folder: Path
     log: Path
-    key: str
+    keys: tuple[str, ...]
+
+    @property
+    def worker_pid(self) -> int:
+        """The one worker, or the first."""
+        return self.worker_pids[0]
+
+    @property
+    def key(self) -> str:
+        """The key of the one seller, or of the first."""
+        return self.keys[0]
 
 
 @contextmanager
 def peer(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
     """A process that says in one line of JSON when and where it is ready; yields that line."""
     with child([sys.executable, "-m", module, *arguments]) as process:
-        yield _first_line(process, module)
+        yield first_line(process, module)
 
 
 @contextmanager
-def exchange(folder: Path, market: str) -> Iterator[Exchange]:
-    """An exchange in this folder with this market in force."""
-    file, log = folder / "market.toml", folder / "exchange.jsonl"
-    file.write_text(market)
-    command = ["serve", "--port", "0", "--workers", "1", "--lab", "--log", str(log), "--ready-line"]
-    with child(_exchange(*command, folder=folder), EXCHANGE_LAB="true") as process:
-        url = _first_line(process, "the exchange")["url"]
-        _done(_exchange("apply", str(file), folder=folder))
-        key = _done(_exchange("key", "create", "seller", SELLER, folder=folder)).strip()
+def exchange(
+    folder: Path, market: str, *, workers: int = 1, sellers: Sequence[str] = (SELLER,)
+) -> Iterator[Exchange]:
+    """An exchange in this folder with this market in force, and a key for each of these sellers."""
+    with served(folder, workers=workers) as (process, url):
+        apply(folder, market)
+        keys = [_done(_exchange("key", "create", "seller", one, folder=folder)) for one in sellers]
         _wait_until_ready(url)
         yield Exchange(
             port=int(url.rsplit(":", 1)[1]),
-            worker_pid=_worker_of(process.pid),
+            worker_pids=_workers_of(process.pid, workers),
             folder=folder,
-            log=log,
-            key=key,
+            log=folder / LOG,
+            keys=tuple(key.strip() for key in keys),
         )
 
 
 @contextmanager
-def changes(running: Exchange) -> Iterator[Callable[[], int]]:
-    """The market is changed every second while the block lasts; call what it yields to end it and
-    hear how often."""
+def served(folder: Path, *, workers: int = 1) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The command `exchange serve` in this folder, and its address once it listens."""
+    command = ["serve", "--port", "0", "--workers", str(workers), "--lab", "--ready-line"]
+    command += ["--log", str(folder / LOG)]
+    with child(_exchange(*command, folder=folder), EXCHANGE_LAB="true") as process:
+        yield process, first_line(process, "the exchange")["url"]
+
+
+def apply(folder: Path, market: str) -> None:
+    """Put this market in force in the exchange that runs in this folder."""
+    file = folder / "market.toml"
+    file.write_text(market)
+    _done(_exchange("apply", str(file), folder=folder))
+
+
+def start_s(folder: Path, page: str) -> float:
+    """Seconds from the command, in this folder, until this page answers 200."""
+    began = time.perf_counter()
+    with served(folder) as (_, url):
+        _wait_until_ready(url, page=page, look_s=0.005)
+        return time.perf_counter() - began
+
+
+@contextmanager
+def changes(running: Exchange, *, every_s: float = 1.0) -> Iterator[Callable[[], int]]:
+    """The market is changed so often while the block lasts; call what it yields to end it and hear
+    how many times."""
     probe = Path(__file__).with_name("changes.py")
-    command = [str(probe), str(running.folder), str(running.folder / "market.toml")]
+    market = str(running.folder / "market.toml")
+    command = [str(probe), str(running.folder), market, str(every_s)]
     with subprocess.Popen(
         ["nice", sys.executable, *command],
         stdin=subprocess.PIPE,
@@ -116,35 +154,36 @@ def _done(command: list[str]) -> str:
     return done.stdout
 
 
-def _first_line(process: "subprocess.Popen[str]", what: str) -> dict[str, Any]:
+def first_line(process: "subprocess.Popen[str]", what: str) -> dict[str, Any]:
+    """What a child says when it is ready. Raises `NotStarted`."""
     assert process.stdout is not None, "children are started with a pipe"
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError(f"{what} did not start")
+        raise NotStarted(f"{what} did not start")
     ready: dict[str, Any] = json.loads(line)
     return ready
 
 
-def _wait_until_ready(url: str) -> None:
+def _wait_until_ready(url: str, *, page: str = "/readyz", look_s: float = 0.1) -> None:
     until = time.monotonic() + READY_S
     while time.monotonic() < until:
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5.0):
+            with urllib.request.urlopen(f"{url}{page}", timeout=5.0):
                 return
         except OSError:
-            time.sleep(0.1)
+            time.sleep(look_s)
     raise RuntimeError("the exchange is not ready")
 
 
-def _worker_of(master: int) -> int:
-    """The one worker: forked by the master, so its command line is the master's."""
+def _workers_of(master: int, count: int) -> tuple[int, ...]:
+    """The workers: forked by the master, so their command line is the master's."""
     command = Path(f"/proc/{master}/cmdline").read_bytes()
     pids = [
         int(pid)
         for task in Path(f"/proc/{master}/task").iterdir()
         for pid in (task / "children").read_text().split()
     ]
-    workers = [pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes() == command]
-    if len(workers) != 1:
-        raise RuntimeError(f"expected one worker, found {len(workers)}")
-    return workers[0]
+    workers = tuple(pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes() == command)
+    if len(workers) != count:
+        raise RuntimeError(f"expected {count} workers, found {len(workers)}")
+    return workers

@@ -45,7 +45,7 @@ def breakdown(
     if spy is None:
         return {}
     stacks = folder / "stacks.txt"
-    command = [spy, "record", "--pid", str(pid), "--duration", str(int(seconds)), "--rate"]
+    command = [spy, "record", "--pid", str(pid), "--duration", str(max(1, int(seconds))), "--rate"]
     command += [str(RATE), "--format", "raw", "--output", str(stacks), "--nonblocking"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

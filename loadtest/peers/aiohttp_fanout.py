@@ -1,7 +1,7 @@
 """The baseline: what one would write without thinking twice. For every POST it asks all buyers with
 one aiohttp client session and `asyncio.gather`, and answers the best bid. No rules, no records.
 
-    python -m loadtest.peers.aiohttp_fanout --ports 8001,8002 [--ca ca.pem]
+    python -m loadtest.peers.aiohttp_fanout --ports 8001,8002 [--ca ca.pem] [--tmax-ms 1500]
 
 It is not slowed on purpose: uvloop, keep-alive without a limit of connections, no cookies, orjson.
 """
@@ -17,8 +17,6 @@ import aiohttp
 import orjson
 import uvloop
 from aiohttp import web
-
-TMAX_S = 1.5
 
 
 class Fanout:
@@ -54,7 +52,7 @@ async def serve(spec: argparse.Namespace) -> None:
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ssl=tls or True),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=TMAX_S),
+        timeout=aiohttp.ClientTimeout(total=spec.tmax_ms / 1000),
     ) as session:
         await listen(Fanout(session, urls))
 
@@ -76,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ports", required=True)
     parser.add_argument("--ca", default="")
+    parser.add_argument("--tmax-ms", type=int, default=1500)
     uvloop.run(serve(parser.parse_args()))
 
 
