@@ -274,7 +274,6 @@ class BookStore:
         closed = [change.what == "closed" for change in changes]
         docs = [objects.get((kind, key)) for key in keys]
         await connection.execute(self._sql[f"write_{kind}s"], version, keys, docs, closed)
-        await connection.execute(self._sql[f"mark_{kind}s"], keys, closed)
 
     async def switch(self, scope: str, target_id: int, *, paused: bool, by: str, why: str) -> None:
         """Pause or resume one object by hand (`house`, 0: everything), beside the market file."""

@@ -22,7 +22,6 @@ GRANT INSERT, SELECT (lead_id, day, key_epoch, wrapped_dek, erased_at)
     ON lead_private TO exchange_app;
 
 GRANT UPDATE (name) ON party TO exchange_app;
-GRANT UPDATE (closed_at) ON vertical, seller, source, buyer, contract TO exchange_app;
 GRANT UPDATE (expires_at, revoked_at, last_used_at) ON api_key TO exchange_app;
 GRANT UPDATE (key_epoch, wrapped_dek, sealed, set_at, set_by) ON secret TO exchange_app;
 GRANT UPDATE (retired_at) ON key_epoch TO exchange_app;

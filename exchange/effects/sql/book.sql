@@ -121,12 +121,6 @@ SELECT n.id,
 FROM unnest($2::text[], $3::jsonb[], $4::boolean[]) AS given (key, doc, closed)
 JOIN vertical n ON n.key = given.key
 
--- name: mark_verticals
--- When each vertical given left the market; back in it, never.
-UPDATE vertical n SET closed_at = CASE WHEN given.closed THEN COALESCE(n.closed_at, now()) END
-FROM unnest($1::text[], $2::boolean[]) AS given (key, closed)
-WHERE n.key = given.key
-
 -- name: write_sellers
 -- The next version of each seller given: key, terms (its last ones when it closes), closed.
 INSERT INTO seller_version (seller_id, version, market_version, doc, closed)
@@ -138,12 +132,6 @@ SELECT n.id,
        given.closed
 FROM unnest($2::text[], $3::jsonb[], $4::boolean[]) AS given (key, doc, closed)
 JOIN seller n ON n.key = given.key
-
--- name: mark_sellers
--- When each seller given left the market; back in it, never.
-UPDATE seller n SET closed_at = CASE WHEN given.closed THEN COALESCE(n.closed_at, now()) END
-FROM unnest($1::text[], $2::boolean[]) AS given (key, closed)
-WHERE n.key = given.key
 
 -- name: write_sources
 -- The next version of each source given: key, terms (its last ones when it closes), closed.
@@ -158,13 +146,6 @@ FROM unnest($2::text[], $3::jsonb[], $4::boolean[]) AS given (key, doc, closed)
 JOIN source n ON n.key = split_part(given.key, '/', 2)
     AND n.seller_id = (SELECT s.id FROM seller s WHERE s.key = split_part(given.key, '/', 1))
 
--- name: mark_sources
--- When each source given left the market; back in it, never.
-UPDATE source n SET closed_at = CASE WHEN given.closed THEN COALESCE(n.closed_at, now()) END
-FROM unnest($1::text[], $2::boolean[]) AS given (key, closed)
-WHERE n.key = split_part(given.key, '/', 2)
-    AND n.seller_id = (SELECT s.id FROM seller s WHERE s.key = split_part(given.key, '/', 1))
-
 -- name: write_buyers
 -- The next version of each buyer given: key, terms (its last ones when it closes), closed.
 INSERT INTO buyer_version (buyer_id, version, market_version, doc, closed)
@@ -177,12 +158,6 @@ SELECT n.id,
 FROM unnest($2::text[], $3::jsonb[], $4::boolean[]) AS given (key, doc, closed)
 JOIN buyer n ON n.key = given.key
 
--- name: mark_buyers
--- When each buyer given left the market; back in it, never.
-UPDATE buyer n SET closed_at = CASE WHEN given.closed THEN COALESCE(n.closed_at, now()) END
-FROM unnest($1::text[], $2::boolean[]) AS given (key, closed)
-WHERE n.key = given.key
-
 -- name: write_contracts
 -- The next version of each contract given: key, terms (its last ones when it closes), closed.
 INSERT INTO contract_version (contract_id, version, market_version, doc, closed)
@@ -194,12 +169,6 @@ SELECT n.id,
        given.closed
 FROM unnest($2::text[], $3::jsonb[], $4::boolean[]) AS given (key, doc, closed)
 JOIN contract n ON n.key = given.key
-
--- name: mark_contracts
--- When each contract given left the market; back in it, never.
-UPDATE contract n SET closed_at = CASE WHEN given.closed THEN COALESCE(n.closed_at, now()) END
-FROM unnest($1::text[], $2::boolean[]) AS given (key, closed)
-WHERE n.key = given.key
 
 -- name: recounts_due
 -- The buyers whose sales count in other windows by this version: another zone, another kind of cap
