@@ -39,6 +39,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     get none. Up to 4 KiB each: what all workers may keep must be well within `maxmemory`."""
     body_bytes_max: Annotated[int, _range(1_024, 1_048_576)] = 65_536
     body_read_ms: Annotated[int, _range(100, 60_000)] = 2_000
+    head_read_ms: Annotated[int, _range(100, 60_000)] = 5_000
+    """From a connection's beginning to the end of its first request's head."""
     header_bytes_max: Annotated[int, _range(1_024, 65_536)] = 8_190
     keep_alive_s: Annotated[int, _range(1, 120)] = 15
     reply_bytes_max: Annotated[int, _range(1_024, 1_048_576)] = 65_536

@@ -5,6 +5,7 @@ What is no HTTP never reaches a call: aiohttp answers it with the bytes it could
 them. Both may be a consumer's, so here neither happens.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,17 +23,24 @@ Answering = Callable[[Any], Awaitable[web.StreamResponse]]
 
 
 class Runner(web.AppRunner):
-    """Runs an application on `Serving`."""
+    """Runs an application on `Serving`. `head_read_s`: how long a new connection may take over the
+    head of its first request; a later one ends with the keep-alive time, begun or not."""
+
+    def __init__(self, app: web.Application, *, head_read_s: float, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._head_read_s = head_read_s
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return Serving(
+        serving = Serving(
             _straight(self.app, made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
             **made._kwargs,
         )
+        serving.head_read_s = self._head_read_s
+        return serving
 
 
 def _straight(app: web.Application, routed: Answering) -> Answering:
@@ -96,6 +104,8 @@ class Written(web.StreamResponse):
 class Serving(web.Server):
     """A server whose connections are `Connection`s."""
 
+    head_read_s: float
+
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
 
@@ -104,6 +114,22 @@ class Connection(RequestHandler):
     """One connection of a client."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """aiohttp sets its keep-alive timer here already, but heeds it only after an answer, so a
+        first head might take for ever. Here it runs out with the time of that head."""
+        super().connection_made(transport)
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        serving: Any = self._manager
+        self._keepalive_handle = self._loop.call_later(serving.head_read_s, self._process_keepalive)
+
+    def _process_keepalive(self) -> None:
+        if self._request_count:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
+            self.force_close()
 
     def data_received(self, data: bytes) -> None:
         """While the server stops, aiohttp hears no client any more; but the rest of a body that is

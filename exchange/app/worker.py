@@ -59,6 +59,7 @@ async def runner(settings: Settings, urls: Urls, number: int) -> web.AppRunner:
     return Runner(
         app,
         access_log=None,
+        head_read_s=settings.limits.head_read_ms / 1000,
         keepalive_timeout=settings.limits.keep_alive_s,
         lingering_time=settings.limits.body_read_ms / 1000,
         max_field_size=settings.limits.header_bytes_max,

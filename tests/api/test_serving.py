@@ -33,7 +33,7 @@ async def port() -> AsyncIterator[int]:
     app.router.add_post("/fixed", call)
     app.router.add_post("/refused", refused)
     app.router.add_post("/of/{name}", call)
-    runner = Runner(app, access_log=None)
+    runner = Runner(app, head_read_s=5.0, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
