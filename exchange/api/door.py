@@ -23,7 +23,7 @@ from exchange.effects.postgres import DatabaseDown
 from exchange.flows.admission import Admission
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A call that passed the door. `began` is loop time when it was read."""
 
     request: web.Request

@@ -7,15 +7,17 @@ arrival.
 
 from collections.abc import Iterable
 from hashlib import blake2b
-from itertools import pairwise
+from operator import itemgetter
 
 from msgspec.structs import replace
 
 from exchange.core.model import Bid, Candidate, Contract, Fact, Seller
 from exchange.core.money import split
 
+_FIRST = itemgetter(0)
 
-class Ranking(Fact, frozen=True, kw_only=True):
+
+class Ranking(Fact, frozen=True, kw_only=True, gc=False):
     """`candidates` best first; `below_floor` holds the contract ids whose payout misses the
     floor."""
 
@@ -61,15 +63,17 @@ def rank(
         if payout < floor_micros or payout <= 0:
             below.append(contract.id)
             continue
-        rows.append(((-payout, contract.terms.priority), contract, bid, payout, fee))
-    rows.sort(key=lambda row: row[0])
-    if any(one[0] == other[0] for one, other in pairwise(rows)):  # a hash each, only among equals
-        rows.sort(key=lambda row: (row[0], tie_break(ping_id, row[1].id), row[1].id))
+        rows.append(((-payout, contract.terms.priority), bid, payout, fee))
+    rows.sort(key=_FIRST)
+    if len({row[0] for row in rows}) < len(rows):  # a hash each, only among equals
+        rows.sort(
+            key=lambda row: (row[0], tie_break(ping_id, row[1].contract_id), row[1].contract_id)
+        )
     return Ranking(
         candidates=tuple(
             Candidate(
-                contract_id=contract.id,
-                buyer_id=contract.buyer_id,
+                contract_id=bid.contract_id,
+                buyer_id=bid.buyer_id,
                 rank=place,
                 price_micros=bid.price_micros,
                 payout_micros=payout,
@@ -77,7 +81,7 @@ def rank(
                 buyer_ref=bid.buyer_ref,
                 expires_at_ms=bid.expires_at_ms,
             )
-            for place, (_, contract, bid, payout, fee) in enumerate(rows[:kept], start=1)
+            for place, (_, bid, payout, fee) in enumerate(rows[:kept], start=1)
         ),
         below_floor=tuple(below),
     )

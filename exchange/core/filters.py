@@ -107,7 +107,7 @@ def slot_order(contract: Contract) -> tuple[int, int, int]:
     return contract.terms.tier, contract.terms.priority, contract.id
 
 
-class Invited(Fact, frozen=True, kw_only=True):
+class Invited(Fact, frozen=True, kw_only=True, gc=False):
     """Whom to ask, best slots first; how many were eligible; who was not asked, a mask a reason."""
 
     contracts: tuple[Contract, ...]

@@ -35,12 +35,12 @@ def without_persons(request: Request) -> tuple[Request, tuple[str, ...]]:
 
 def consent_without_persons(consent: PingConsent) -> tuple[PingConsent, tuple[str, ...]]:
     """What buyers may know of a consent, without what names a consumer."""
-    said = {
-        "captured_at": consent.captured_at,
-        "text_version": consent.text_version,
-        "ping_url": consent.ping_url,
-    }
-    dropped = [name for name, text in said.items() if text is not None and names_a_person(text)]
+    said = (
+        ("captured_at", consent.captured_at),
+        ("text_version", consent.text_version),
+        ("ping_url", consent.ping_url),
+    )
+    dropped = [name for name, text in said if text is not None and names_a_person(text)]
     changes: dict[str, str | None] = dict.fromkeys(dropped)
     if names_a_person(consent.kind):
         changes["kind"] = WITHHELD
@@ -51,8 +51,8 @@ def consent_without_persons(consent: PingConsent) -> tuple[PingConsent, tuple[st
 
 def ref_of_bid(ref: str | int | None) -> str | None:
     """A buyer's own id of its bid as text; too long or unprintable, and it is dropped."""
-    if ref is None:
-        return None
+    if ref is None or (type(ref) is str and 0 < len(ref) <= REF_LENGTH_MAX and ref.isprintable()):
+        return ref
     text = str(ref) if isinstance(ref, str) or abs(ref) < 10**REF_LENGTH_MAX else ""
     return text if 0 < len(text) <= REF_LENGTH_MAX and text.isprintable() else None
 

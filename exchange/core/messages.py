@@ -38,7 +38,7 @@ class ConsentOfPing(msgspec.Struct, frozen=True, kw_only=True):
     buyers: Annotated[tuple[Short, ...], Meta(max_length=50)] = ()
 
 
-class PingRequest(msgspec.Struct, frozen=True, kw_only=True):
+class PingRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A partial record. `floor` is the least payout taken; `tmax_ms` how long the seller waits."""
 
     vertical: Annotated[Short, Meta(description="The product, by its key in the market.")]

@@ -37,7 +37,11 @@ class Terms(
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """A value of the exchange: frozen; a change is a new value."""
+    """A value of the exchange: frozen; a change is a new value.
+
+    `gc=False` on those made for every lead: facts form no cycles, so that the collector need not
+    look at them. `omit_defaults` on those that are kept in great numbers.
+    """
 
 
 # --- the market, as written -----------------------------------------------------------------------
@@ -297,7 +301,7 @@ class ApiKey(Fact, frozen=True, kw_only=True):
 # --- a ping and a lead ----------------------------------------------------------------------------
 
 
-class PingConsent(Fact, frozen=True, kw_only=True):
+class PingConsent(Fact, frozen=True, kw_only=True, gc=False):
     """What buyers may know of the consent before they win: nothing that names the consumer."""
 
     kind: str
@@ -307,7 +311,7 @@ class PingConsent(Fact, frozen=True, kw_only=True):
     buyers: tuple[str, ...] = ()
 
 
-class Ping(Fact, frozen=True, kw_only=True):
+class Ping(Fact, frozen=True, kw_only=True, gc=False):
     """A partial record after the privacy gate: only allowed fields, pseudonyms instead of raw
     values.
 
@@ -383,7 +387,7 @@ class Bid(Fact, frozen=True, kw_only=True, gc=False):
     expires_at_ms: int | None = None
 
 
-class Candidate(Fact, frozen=True, kw_only=True, gc=False):
+class Candidate(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A bid after ranking: `payout + fee = price`, 1 is the best rank."""
 
     contract_id: int
@@ -397,7 +401,7 @@ class Candidate(Fact, frozen=True, kw_only=True, gc=False):
     attempt_id: str | None = None  # minted with the offer when the contract holds from the offer on
 
 
-class Offer(Fact, frozen=True, kw_only=True):
+class Offer(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What the seller is promised, as kept in Valkey: at most 4 KiB, nothing personal.
 
     `fields` are the ping's typed fields in JSON form (dates as ISO strings) for the comparison at
@@ -425,13 +429,13 @@ class Offer(Fact, frozen=True, kw_only=True):
     invited: tuple[int, ...] = ()  # contract ids that saw the ping's fields
 
 
-class ContractAnswer(Fact, frozen=True, kw_only=True, gc=False):
+class ContractAnswer(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """How one invited contract ended: exactly one per invitation. `waited_ms` is from the write of
     the request to the answer (or to the end of the auction), in ms."""
 
     contract_id: int
     buyer_id: int
-    non_bid: int | None  # NonBid code, None for a bid
+    non_bid: int | None = None  # NonBid code, None for a bid
     price_micros: int | None = None
     buyer_ref: str | None = None
     waited_ms: float = 0.0

@@ -35,7 +35,7 @@ def micros_of(value: Decimal | int | str, *, most_micros: int = PRICE_MICROS_MAX
     decimals, negatives, non-finite values, or more than `most_micros`."""
     if isinstance(value, str):
         value = _decimal(value)
-    if isinstance(value, int):
+    elif isinstance(value, int):
         value = Decimal(value)
     if not value.is_finite() or value.adjusted() > 12:
         raise BadMoney("a price must be a finite number")

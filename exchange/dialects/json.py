@@ -99,7 +99,7 @@ def _consent(consent: PingConsent | None) -> _Consent:
 # --- bid ------------------------------------------------------------------------------------------
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Answer(msgspec.Struct, frozen=True, gc=False):
     bid: Decimal | bool | msgspec.UnsetType | None = msgspec.UNSET
     no_bid: int | str | bool | None = None
     ref: str | int | None = None
@@ -116,21 +116,21 @@ _NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
 def read_bid(contract: Contract, reply: HttpReply, *, at_ms: int | None = None) -> Bid | NonBid:
     """What one contract answered. `at_ms` is the time the answer came (Unix ms), from which
     `expires_in_s` counts; without it the bid has no expiry of its own."""
-    if reply.status == 204:
+    status = reply.status
+    if status == 204:
         return NonBid.NO_BID
-    if not 200 <= reply.status <= 299:
+    if not 200 <= status <= 299:
         return NonBid.ERROR
     try:
         answer = _bid_of(reply.body)
     except _NOT_JSON:
         return _misread(reply.body)
-    if answer.no_bid is not None and answer.no_bid is not False:  # 0 is a code, too
+    no_bid, bid = answer.no_bid, answer.bid
+    if no_bid is not None and no_bid is not False:  # 0 is a code, too
         return _no_bid(answer)
-    if answer.bid is msgspec.UNSET:
-        return NonBid.ERROR
-    if answer.bid is None or answer.bid is False:
-        return NonBid.NO_BID
-    return _bid(contract, answer, at_ms)
+    if isinstance(bid, Decimal) or bid is True:
+        return _bid(contract, answer, bid, at_ms)
+    return NonBid.ERROR if bid is msgspec.UNSET else NonBid.NO_BID
 
 
 def _misread(body: bytes) -> NonBid:
@@ -148,8 +148,14 @@ def _no_bid(answer: _Answer) -> NonBid:
     return NonBid.DUPLICATE if is_duplicate else NonBid.NO_BID
 
 
-def _bid(contract: Contract, answer: _Answer, at_ms: int | None) -> Bid | NonBid:
-    price_micros = _price_micros(contract, answer.bid)
+def _bid(
+    contract: Contract, answer: _Answer, bid: Decimal | bool, at_ms: int | None
+) -> Bid | NonBid:
+    """`true` accepts a fixed price, nothing else."""
+    try:
+        price_micros = contract.price_micros if bid is True else micros_of(bid)
+    except BadMoney:
+        return NonBid.INVALID_BID
     if price_micros == 0:
         return NonBid.NO_BID
     if price_micros is None or not _is_allowed(contract, price_micros):
@@ -167,18 +173,6 @@ def _bid(contract: Contract, answer: _Answer, at_ms: int | None) -> Bid | NonBid
         buyer_ref=ref_of_bid(answer.ref),
         expires_at_ms=expires_at_ms,
     )
-
-
-def _price_micros(contract: Contract, bid: object) -> int | None:
-    """The exact price, or `None` when it is not one. `true` accepts a fixed price, nothing else."""
-    if bid is True:
-        return contract.price_micros
-    if not isinstance(bid, Decimal):
-        return None
-    try:
-        return micros_of(bid)
-    except BadMoney:
-        return None
 
 
 def _is_allowed(contract: Contract, price_micros: int) -> bool:

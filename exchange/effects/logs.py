@@ -38,6 +38,7 @@ TEXT_MAX: Final = 200
 
 _ANSWER: Final[dict[int | None, str]] = {None: "bid", **{int(m): m.label for m in NonBid}}
 _REASON: Final[dict[int | None, str | None]] = {None: None, **{int(m): m.label for m in Reason}}
+
 _FORM: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 
@@ -80,9 +81,14 @@ class Log:
 
     def pings(self, records: Sequence[PingRecord]) -> None:
         """A line for every ping with an offer and for a share of the others."""
-        for record in records:
-            if record.outcome == "offer" or self._is_sampled(record.ping.ping_id):
-                self._put("ping", _ping_line(record))
+        head = self._head("ping")
+        self._queue(
+            [
+                orjson.dumps({**head, **_ping_line(record)}, option=_FORM)
+                for record in records
+                if record.outcome == "offer" or self._is_sampled(record.ping.ping_id)
+            ]
+        )
 
     def post(self, record: PostRecord) -> None:
         """A line for every post."""
@@ -134,17 +140,19 @@ class Log:
         return int(ping_id[-8:], 16) < self._sampled_below
 
     def _put(self, event: str, fields: Mapping[str, Any]) -> None:
-        head = {"at_ms": self._clock.now_ms(), "event": event, "worker": self._worker}
-        line = {**head, **fields}
-        self._queue(orjson.dumps(line, default=_kind, option=_FORM))
+        line = {**self._head(event), **fields}
+        self._queue([orjson.dumps(line, default=_kind, option=_FORM)])
 
-    def _queue(self, line: bytes) -> None:
+    def _head(self, event: str) -> dict[str, Any]:
+        return {"at_ms": self._clock.now_ms(), "event": event, "worker": self._worker}
+
+    def _queue(self, lines: Sequence[bytes]) -> None:
         with self._changed:
-            if len(self._lines) >= self._queue_max or self._closing:
-                self.dropped += 1
-                return
-            self._lines.append(line)
-            if len(self._lines) == 1:
+            room = 0 if self._closing else max(0, self._queue_max - len(self._lines))
+            self.dropped += max(0, len(lines) - room)
+            was_empty = not self._lines
+            self._lines += lines[:room]
+            if was_empty and self._lines:
                 self._changed.notify()
 
     def _run(self) -> None:

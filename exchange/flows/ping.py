@@ -75,7 +75,7 @@ class PingLimits(msgspec.Struct, frozen=True, kw_only=True):
     offer_ttl_ms: int
 
 
-class Auctioned(msgspec.Struct, frozen=True, kw_only=True):
+class Auctioned(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An auction that has ended. `book_version` and `mask_id` are what it was invited by; the
     market may have changed while buyers were waited for."""
 
@@ -224,8 +224,8 @@ class Pings:
     ) -> list[tuple[Endpoint, bytes]]:
         """One request per contract: its prebuilt prefix and the bytes its dialect shares.
         Pseudonyms stay here: they match a post to its ping, and are nobody else's."""
-        schema = self._standing.book.schemas[vertical.id]
-        shown = replace(ping, fields=schema.shown(ping.fields))
+        fields = self._standing.book.schemas[vertical.id].shown(ping.fields)
+        shown = ping if fields is ping.fields else replace(ping, fields=fields)
         shared: dict[ModuleType, bytes] = {}
         calls: list[tuple[Endpoint, bytes]] = []
         for seat in seats:
@@ -237,7 +237,9 @@ class Pings:
                     tmax_ms=ping.tmax_ms - self._limits.answer_reserve_ms,
                 )
             floor = self._floor_shown(seat, ping) if seat.contract.terms.show_floor else b""
-            calls.append((seat.endpoint, b"".join((seat.prefix, floor, body))))
+            calls.append(
+                (seat.endpoint, seat.prefix + floor + body if floor else seat.prefix + body)
+            )
         return calls
 
     def _floor_shown(self, seat: Seat, ping: Ping) -> bytes:
@@ -271,11 +273,12 @@ class Pings:
         ranking = auctioned.ranking
         if not ranking.candidates:
             return None
+        now_ms = self._clock.now_ms()
         expires_at_ms = offer_expires_at_ms(
-            ranking, now_ms=self._clock.now_ms(), ttl_ms=self._limits.offer_ttl_ms
+            ranking, now_ms=now_ms, ttl_ms=self._limits.offer_ttl_ms
         )
         offer = self.offer_of(ping, auctioned, expires_at_ms)
-        ttl_ms = expires_at_ms - self._clock.now_ms()
+        ttl_ms = expires_at_ms - now_ms
         kept = await self._offers.put(offer, ttl_ms=ttl_ms, deadline=deadline)
         if not kept:
             self._holding.let_go(ranking)
@@ -344,7 +347,7 @@ class Asking:
         "_close_early",
         "_leader_micros",
         "_now_ms",
-        "_outstanding",
+        "_open_ended",
         "bids",
         "seats",
         "waited_ms",
@@ -357,16 +360,27 @@ class Asking:
         self.waited_ms = 0.0
         self._leader_micros = 0
         self._answers: list[ContractAnswer | None] = [None] * len(seats)
-        self._outstanding = {place: seat.contract for place, seat in enumerate(seats)}
+        self._open_ended = sum([seat.price_most is None for seat in seats])
 
     def on_answer(self, place: int, answer: Answer, waited_ms: float) -> bool:
         """Read one buyer's answer; true when the auction is decided."""
-        contract = self._outstanding.pop(place)
+        seat = self.seats[place]
+        contract = seat.contract
         if waited_ms > self.waited_ms:
             self.waited_ms = waited_ms
-        said = read_answer(self.seats[place], answer, self._now_ms)
+        said = read_answer(seat, answer, self._now_ms)
         if isinstance(said, Bid):
-            self._bid(place, contract, said, waited_ms)
+            self.bids.append((contract, said))
+            if said.price_micros > self._leader_micros:
+                self._leader_micros = said.price_micros
+            self._answers[place] = ContractAnswer(
+                contract_id=contract.id,
+                buyer_id=contract.buyer_id,
+                price_micros=said.price_micros,
+                buyer_ref=said.buyer_ref,
+                waited_ms=waited_ms,
+                expires_at_ms=said.expires_at_ms,
+            )
         else:
             self._answers[place] = ContractAnswer(
                 contract_id=contract.id,
@@ -374,23 +388,17 @@ class Asking:
                 non_bid=int(said),
                 waited_ms=waited_ms,
             )
-        if not (self._close_early and self._outstanding and self.bids):
-            return False
-        return is_decided(self._leader_micros, self._outstanding.values())
+        if seat.price_most is None:
+            self._open_ended -= 1
+        return self._close_early and not self._open_ended and self._is_decided()
 
-    def _bid(self, place: int, contract: Contract, bid: Bid, waited_ms: float) -> None:
-        self.bids.append((contract, bid))
-        if bid.price_micros > self._leader_micros:
-            self._leader_micros = bid.price_micros
-        self._answers[place] = ContractAnswer(
-            contract_id=contract.id,
-            buyer_id=contract.buyer_id,
-            non_bid=None,
-            price_micros=bid.price_micros,
-            buyer_ref=bid.buyer_ref,
-            waited_ms=waited_ms,
-            expires_at_ms=bid.expires_at_ms,
-        )
+    def _is_decided(self) -> bool:
+        outstanding = [
+            seat.contract
+            for seat, answer in zip(self.seats, self._answers, strict=True)
+            if answer is None
+        ]
+        return bool(outstanding) and is_decided(self._leader_micros, outstanding)
 
     def answers(self, below_floor: Sequence[int]) -> tuple[ContractAnswer, ...]:
         """All answers in order of invitation; good bids under the floor are told so."""
@@ -440,8 +448,15 @@ def needs_names(ping: Ping, vertical: Vertical) -> bool:
 def _consent_of(request: PingRequest) -> tuple[PingConsent | None, tuple[str, ...]]:
     if request.consent is None:
         return None, ()
-    said = msgspec.convert(request.consent, PingConsent, from_attributes=True)
-    return consent_without_persons(said)
+    said = request.consent
+    consent = PingConsent(
+        kind=said.kind,
+        captured_at=said.captured_at,
+        text_version=said.text_version,
+        ping_url=said.ping_url,
+        buyers=said.buyers,
+    )
+    return consent_without_persons(consent)
 
 
 def _personal(field: str) -> Problem:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from exchange.core.auction import price_most
 from exchange.core.book import Book
 from exchange.core.brake import Doubts, is_braked, trial_is_due
 from exchange.core.caps import Window
@@ -31,13 +32,15 @@ Gates = tuple[tuple[NonBid, int], ...]
 
 
 class Seat(msgspec.Struct, frozen=True):
-    """A contract's place in an auction: how to ask it, with what of its request prebuilt."""
+    """A contract's place in an auction: how to ask it, with what of its request prebuilt, and the
+    most it can bid (`None`: unknown)."""
 
     contract: Contract
     buyer: Buyer
     endpoint: Endpoint
     dialect: ModuleType
     prefix: bytes
+    price_most: int | None
 
 
 class Secrets(Protocol):
@@ -130,6 +133,7 @@ class Standing:
             endpoint=self.endpoint(buyer, "ping"),
             dialect=dialect,
             prefix=dialect.ping_prefix(contract.key),
+            price_most=price_most(contract),
         )
 
     def endpoint(self, buyer: Buyer, kind: str) -> Endpoint:
@@ -169,15 +173,15 @@ class Standing:
         """The id of the bits in force for this vertical."""
         return self._mask_ids.get(vertical_id, 0)
 
-    def adopt(self, book: Book, now: datetime) -> None:
-        """Put a new book in force between two pings. Seats are rebuilt as they are asked for; those
-        of contracts that left the market are given up, and so are their buyers' connections."""
-        self.book = book
     def take_masks(self) -> list[MaskDoc]:
         """The masks that are not saved yet, for whoever saves them now."""
         masks, self.masks_to_save = self.masks_to_save, []
         return masks
 
+    def adopt(self, book: Book, now: datetime) -> None:
+        """Put a new book in force between two pings. Seats are rebuilt as they are asked for; those
+        of contracts that left the market are given up, and so are their buyers' connections."""
+        self.book = book
         self._gave_up()
         self.adopted_at_ms = int(now.timestamp() * 1000)
         self.refresh(now)

@@ -47,7 +47,7 @@ def asking(*most: int | None, close_early: bool = True) -> Asking:
     dialect: Any = SimpleNamespace(read_bid=read_bid)
     nothing: Any = None
     seats = [
-        Seat(contract(number, limit), nothing, nothing, dialect, b"")
+        Seat(contract(number, limit), nothing, nothing, dialect, b"", limit)
         for number, limit in enumerate(most, 1)
     ]
     return Asking(seats, now_ms=0, close_early=close_early)
