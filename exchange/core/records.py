@@ -20,7 +20,7 @@ from exchange.core.reasons import Delivery
 # --- the end of a ping ----------------------------------------------------------------------------
 
 
-class PingRecord(Fact, frozen=True, kw_only=True):
+class PingRecord(Fact, frozen=True, kw_only=True, gc=False):
     """A ping and everything that was decided about it. Times in ms since it was read from the
     socket.
 
