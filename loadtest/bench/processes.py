@@ -135,6 +135,8 @@ def child(command: list[str], **environment: str) -> Iterator["subprocess.Popen[
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _die_with_parent() -> None:

@@ -1,7 +1,7 @@
 """The exchange's fan-out engine behind a bare aiohttp server: the same job as `aiohttp_fanout`, so
 that the two can be compared in one run. Each answer is read by the house dialect, as in an auction.
 
-    python -m loadtest.peers.engine_fanout --ports 8001,8002 [--ca ca.pem]
+    python -m loadtest.peers.engine_fanout --ports 8001,8002 [--ca ca.pem] [--tmax-ms 1500]
 """
 
 import argparse
@@ -15,14 +15,12 @@ import orjson
 import uvloop
 from aiohttp import web
 
-TMAX_S = 1.5
-
 
 class Fanout:
     """The handler and the engine's endpoints."""
 
-    def __init__(self, buyers: Any, endpoints: list[Any]) -> None:
-        self._buyers, self._endpoints = buyers, endpoints
+    def __init__(self, buyers: Any, endpoints: list[Any], tmax_s: float) -> None:
+        self._buyers, self._endpoints, self._tmax_s = buyers, endpoints, tmax_s
         self._loop = asyncio.get_running_loop()
         model = importlib.import_module("exchange.core.model")
         self._bid_type = model.Bid
@@ -55,7 +53,7 @@ class Fanout:
 
         await self._buyers.ask(
             [(endpoint, body) for endpoint in self._endpoints],
-            deadline=self._loop.time() + TMAX_S,
+            deadline=self._loop.time() + self._tmax_s,
             on_answer=on_answer,
         )
         reply = orjson.dumps({"bid": max(prices) if prices else None, "bids": len(prices)})
@@ -77,8 +75,9 @@ async def serve(spec: argparse.Namespace) -> None:
         )
         for number, port in enumerate(spec.ports.split(","))
     ]
+    fanout = Fanout(buyers, endpoints, spec.tmax_ms / 1000)
     app = web.Application()
-    app.router.add_post("/ping", Fanout(buyers, endpoints).ping)
+    app.router.add_post("/ping", fanout.ping)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
@@ -92,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ports", required=True)
     parser.add_argument("--ca", default="")
+    parser.add_argument("--tmax-ms", type=int, default=1500)
     uvloop.run(serve(parser.parse_args()))
 
 
