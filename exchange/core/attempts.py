@@ -217,6 +217,7 @@ def _move(last: Ended) -> AttemptMove:
         lead_id=last.attempt.lead_id,
         old=last.old,
         new=last.new,
+        strict=last.attempt.cap_mode == "strict" and bool(last.attempt.windows),
         buyer_ref=last.buyer_ref,
         buyer_reason=last.buyer_reason,
         resolved_by=last.resolved_by,

@@ -226,12 +226,13 @@ class AttemptRow(Row, frozen=True, kw_only=True):
 
 class AttemptMove(Row, frozen=True, kw_only=True):
     """A compare-and-set of one attempt along the lifecycle. `buyer_ref` is the buyer's id of the
-    sale."""
+    sale. `strict`: it has claims on strict caps in the database (which are settled with it)."""
 
     attempt_id: str
     lead_id: str
     old: str
     new: str
+    strict: bool
     buyer_ref: str | None = None
     buyer_reason: str | None = None
     resolved_by: str | None = None

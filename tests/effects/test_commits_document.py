@@ -8,7 +8,14 @@ import pytest
 
 from exchange.core.reasons import Delivery
 from exchange.core.records import CommitUnit
-from exchange.effects.commits.document import statement, tables_of, words_of
+from exchange.effects.commits.document import (
+    may_be_trusted,
+    on_trust,
+    statement,
+    tables_of,
+    with_checks,
+    words_of,
+)
 from exchange.effects.commits.session import ROLE
 from exchange.effects.sql import queries
 from tests.effects.sales import HASH, Sale
@@ -28,6 +35,9 @@ def batches() -> dict[str, list[CommitUnit]]:
     sale = Sale()
     sale.intent()
     kinds["refused, and nobody else"] = [sale.result(Delivery.REJECTED, "unsold")]
+    sale = Sale()
+    sale.intent(windows=WINDOWS)
+    kinds["refused, room taken"] = [sale.result(Delivery.REJECTED, "unsold")]
     kinds["intent that claims"] = [Sale(consumer=HASH).intent(windows=WINDOWS)]
     kinds["never released"] = [Sale().result(state="unsold")]
     return kinds
@@ -46,10 +56,13 @@ def words(units: list[CommitUnit]) -> frozenset[str]:
                                  "privates"}),
         ("intent that claims", {"attempts", "claims", "custody", "events", "idem", "leads_made",
                                 "persons", "privates", "takes"}),
-        ("sold", {"attempt_moves", "custody", "events", "idem_done", "lead_moves", "transfers"}),
-        ("in doubt", {"attempt_moves", "custody", "events", "idem_done", "lead_moves"}),
-        ("refused, and nobody else", {"attempt_moves", "attempts", "custody", "ends", "events",
-                                      "idem_done", "lead_moves", "passes", "takes"}),
+        ("sold", {"attempt_moves", "custody", "events", "idem_done", "lead_moves", "settles",
+                  "transfers"}),
+        ("in doubt", {"attempt_moves", "custody", "events", "idem_done", "lead_moves", "settles"}),
+        ("refused, and nobody else", {"attempt_moves", "attempts", "custody", "events",
+                                      "idem_done", "lead_moves", "passes"}),
+        ("refused, room taken", {"attempt_moves", "attempts", "custody", "ends", "events",
+                                 "idem_done", "lead_moves", "passes", "settles", "takes"}),
         ("never released", {"custody", "idem", "leads_made"}),
     ],
 )  # fmt: skip
@@ -77,6 +90,8 @@ async def test_postgres_takes_the_statement_of_every_mixture_of_units(database_u
     try:
         await connection.execute(f"SET ROLE {ROLE}")
         for mixture in mixtures:
-            await connection.prepare(statement(WHOLE, mixture))
+            await connection.prepare(statement(WHOLE, with_checks(mixture)))
+            if may_be_trusted(mixture):
+                await connection.prepare(statement(WHOLE, on_trust(mixture)))
     finally:
         await connection.close()

@@ -6,13 +6,15 @@
 -- First everything that may hold a unit back, locked in one order by every writer (consumers, cap
 -- windows, leads, attempts, each sorted) so that two writers never wait for each other in a circle;
 -- then `held_back`, the leads of which nothing is written, and why; then the writing of all others.
--- Where one write must come before another, it reads the other's result.
+-- Where one write must come before another, it reads the other's result. Rows come sorted.
+--
+-- On trust (see `commits/document.py`) nothing is looked at first and nothing held back: what is not
+-- as the batch has it is found in the writing, and raises.
 --
 -- Postgres sets up every part of a statement each time, used or not, and that is what a commit costs
 -- most. So a batch is sent only the parts it has a use for: what follows `-- for` a word is left out
 -- unless the batch has that word (see `commits/document.py`), up to the next such line or
--- `-- always`; indented, it is a piece of the part that it stands in. Read without those lines, this
--- is the whole statement.
+-- `-- always`; indented, it is a piece of the part that it stands in.
 WITH
 -- for claims
 sold_meanwhile AS MATERIALIZED (
@@ -70,7 +72,7 @@ window_now AS MATERIALIZED (
     ORDER BY c.buyer_id, c.win
     FOR NO KEY UPDATE OF c
 ),
--- for lead_moves
+-- for lead_moves_checked
 lead_now AS MATERIALIZED (
     SELECT l.lead_id, l.state, l.custody_seq
     FROM lead l
@@ -83,7 +85,7 @@ lead_now AS MATERIALIZED (
     ORDER BY l.lead_id
     FOR NO KEY UPDATE OF l
 ),
--- for attempt_moves
+-- for attempt_moves_checked
 attempt_now AS MATERIALIZED (
     SELECT a.attempt_id, a.state
     FROM attempt a
@@ -99,21 +101,21 @@ attempt_now AS MATERIALIZED (
     ORDER BY a.lead_id, a.attempt_id
     FOR NO KEY UPDATE OF a
 ),
--- always
+-- for checked
 held_back AS MATERIALIZED (
     SELECT NULL::uuid AS lead_id, NULL AS kind WHERE $2::date > $3::date  -- never: the list begins
-    -- for lead_moves
+    -- for lead_moves_checked
     UNION ALL
     SELECT m.lead_id, 'stale' AS kind
     FROM lead_move m LEFT JOIN lead_now l USING (lead_id)
     WHERE l.lead_id IS NULL OR l.state <> ALL (string_to_array(m.old, ','))
        OR l.custody_seq <> m.custody_seq - m.events
-    -- for attempt_moves
+    -- for attempt_moves_checked
     UNION ALL
     SELECT m.lead_id, 'stale'
     FROM move m LEFT JOIN attempt_now a USING (attempt_id)
     WHERE a.attempt_id IS NULL OR a.state <> m.old
-    -- for idem
+    -- for idem_checked
     UNION ALL
     SELECT n.lead_id, 'conflict'
     FROM jsonb_to_recordset($1::jsonb->'idem') AS n (seller_id integer, key text, lead_id uuid)
@@ -134,6 +136,17 @@ held_back AS MATERIALIZED (
     -- always
 ),
 -- the writing ---------------------------------------------------------------------------------------
+-- for lead_moves
+lead_moved AS (
+    UPDATE lead l
+    SET state = m.new, custody_seq = m.custody_seq, custody_head = decode(m.custody_head, 'hex'),
+        boot_id = coalesce(m.boot_id, l.boot_id), updated_at = now()
+    FROM lead_move m
+    WHERE m.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back)) AND l.lead_id = m.lead_id
+      AND l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
+      AND l.state = ANY (string_to_array(m.old, ',')) AND l.custody_seq = m.custody_seq - m.events
+    RETURNING l.lead_id
+),
 -- for attempt_moves
 moved AS MATERIALIZED (
     UPDATE attempt a
@@ -147,17 +160,11 @@ moved AS MATERIALIZED (
     FROM move m
     WHERE m.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
       AND a.lead_id = ANY (ARRAY(SELECT lead_id FROM move)) AND a.day BETWEEN $2 AND $3
-      AND a.lead_id = m.lead_id AND a.attempt_id = m.attempt_id
+      AND a.lead_id = m.lead_id AND a.attempt_id = m.attempt_id AND a.state = m.old
+    -- for lead_moves
+      AND (SELECT count(*) FROM lead_moved) IS NOT NULL
+    -- always
     RETURNING a.attempt_id, a.lead_id, a.day, a.state
-),
--- for lead_moves
-lead_moved AS (
-    UPDATE lead l
-    SET state = m.new, custody_seq = m.custody_seq, custody_head = decode(m.custody_head, 'hex'),
-        boot_id = coalesce(m.boot_id, l.boot_id), updated_at = now()
-    FROM lead_move m
-    WHERE m.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back)) AND l.lead_id = m.lead_id
-      AND l.lead_id = ANY (ARRAY(SELECT lead_id FROM lead_move)) AND l.day BETWEEN $2 AND $3
 ),
 -- for takes
 -- A window is written once: what is taken less what is given back.
@@ -191,7 +198,7 @@ claimed AS (
     SELECT buyer_id, win, attempt_id, lead_id, amount
     FROM take WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
--- for attempt_moves
+-- for settles
 claim_settled AS (
     UPDATE cap_claim c
     SET state = CASE m.state WHEN 'sold' THEN 'used' ELSE 'released' END, at = now()
@@ -235,7 +242,6 @@ idem_made AS (
            CASE WHEN state = 'done' THEN now() END
     FROM jsonb_populate_recordset(NULL::idem, $1::jsonb->'idem')
     WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
-    ORDER BY seller_id, key
 ),
 -- for idem_done
 done AS MATERIALIZED (
@@ -265,7 +271,6 @@ lead_made AS (
            test, received_at
     FROM jsonb_populate_recordset(NULL::lead, $1::jsonb->'leads_made')
     WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
-    ORDER BY lead_id
 ),
 -- for privates
 private_made AS (
@@ -298,7 +303,6 @@ attempts_made AS (
     -- for attempt_moves
       AND (SELECT count(*) FROM moved) IS NOT NULL
     -- always
-    ORDER BY lead_id
 ),
 -- for events
 events_made AS (
@@ -313,7 +317,6 @@ custody_made AS (
     SELECT lead_id, lead_day(lead_id), seq, kind, bytes, prev, hash, at
     FROM jsonb_populate_recordset(NULL::custody_event, $1::jsonb->'custody')
     WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
-    ORDER BY lead_id, seq
 ),
 -- for transfers
 -- An account that is not there leaves NULL, which is refused: no transfer is ever left out.
@@ -335,7 +338,6 @@ transfers_made AS (
         ON (credit.party_id, credit.kind, credit.currency)
            = (t.credit_party, t.credit_kind, t.currency)
     WHERE t.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
-    ORDER BY t.lead_id, t.transfer_id
     ON CONFLICT (lead_id, day, transfer_id) DO NOTHING
 ),
 -- for outbox
@@ -345,9 +347,27 @@ outbox_made AS (
     FROM jsonb_populate_recordset(NULL::outbox, $1::jsonb->'outbox')
     WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
+-- for trusted
+-- What is not as the batch has it. Anything: no number, which undoes the whole batch.
+missing AS (
+    SELECT 0 AS number WHERE $2::date <= $3::date  -- always: the list begins
+    -- for lead_moves
+    UNION ALL SELECT (SELECT count(*) FROM lead_move) - (SELECT count(*) FROM lead_moved)
+    -- for attempt_moves
+    UNION ALL SELECT (SELECT count(*) FROM move) - (SELECT count(*) FROM moved)
+    -- for claims
+    UNION ALL SELECT count(*) FROM sold_meanwhile
+    -- always
+),
 -- always
 answer AS (
+    -- for checked
     SELECT lead_id::text, max(kind) AS kind FROM held_back GROUP BY lead_id  -- stale before short
+    -- for trusted
+    SELECT NULL AS lead_id, NULL AS kind FROM missing
+    HAVING (CASE sum(number) WHEN 0 THEN '0'
+            ELSE sum(number) || ' rows were written elsewhere: once more, with checks' END)::integer <> 0
+    -- always
 )
 SELECT lead_id, kind FROM answer
 
