@@ -73,6 +73,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """That of a sold lead, or one written off, after so long; longer than every duplicate window,
     for what finds a duplicate goes with it. Five years: 16 CFR 310.5 (b) (records of consent)."""
     log_queue_max: Annotated[int, _range(128, 1_000_000)] = 20_000
+    traces_queue_max: Annotated[int, _range(16, 100_000)] = 2_000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +93,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: str = "-"
     """`-` is standard output, else a file."""
     log_no_offer_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    traces_url: str | None = None
+    """Where spans go by OTLP/HTTP, such as `http://collector:4318/v1/traces`; no traces without."""
+    traces_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
     failpoints: str | None = None
     """A folder by which tests stop processes dead at named places; refused outside lab mode."""
     limits: Limits = Limits()
@@ -183,6 +187,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             "EXCHANGE_LAB allows private addresses and plain http to buyers; it is refused with a "
             "database URL"
         )
+    if not str(values.get("traces_url") or "http://").startswith(("http://", "https://")):
+        problems.append("EXCHANGE_TRACES_URL: an address such as http://collector:4318/v1/traces")
     if values.get("failpoints") is not None and not values.get("lab"):
         problems.append("EXCHANGE_FAILPOINTS ends processes on purpose; it needs EXCHANGE_LAB")
     if database is not None and values.get("master_key_file") is None:
@@ -196,7 +202,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
 def shown(settings: Settings) -> dict[str, Any]:
     """The settings for a log line: passwords in URLs hidden."""
     values = msgspec.to_builtins(settings)
-    for key in ("database_url", "valkey_url"):
+    for key in ("database_url", "valkey_url", "traces_url"):
         url = values.get(key)
         if url and "@" in url:
             scheme, _, rest = url.partition("://")

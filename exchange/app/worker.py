@@ -22,10 +22,10 @@ from exchange.api.seller import SellerApi
 from exchange.api.serving import Runner
 from exchange.app.dials import dials, trying
 from exchange.app.ground import Ground, Urls, cancelled, ground, replies_of
+from exchange.app.outlets import Outlets, outlets
 from exchange.config import Limits, Settings
 from exchange.core.attempts import STATE_OF, Ended
 from exchange.core.reasons import Delivery
-from exchange.core.records import PostRecord
 from exchange.effects.doubts import Doubts
 from exchange.effects.journal import Journal
 from exchange.effects.leads import Leads
@@ -75,7 +75,8 @@ def _worker(
     async def worker(app: web.Application) -> AsyncIterator[None]:
         async with (
             ground(settings, urls, kind="serve", number=number) as base,
-            _served(app, base, settings, urls),
+            outlets(base, settings) as told,
+            _served(app, base, told, settings, urls),
         ):
             gc.collect()
             gc.freeze()  # the book and the code never become garbage: don't look at them again
@@ -87,7 +88,7 @@ def _worker(
 
 @asynccontextmanager
 async def _served(
-    app: web.Application, base: Ground, settings: Settings, urls: Urls
+    app: web.Application, base: Ground, told: Outlets, settings: Settings, urls: Urls
 ) -> AsyncIterator[None]:
     limits = settings.limits
     leads = Leads(base.database)
@@ -98,17 +99,13 @@ async def _served(
         limit_hit=base.metrics.limit_hit,
     )
 
-    def journalled(records: Any) -> None:
-        base.metrics.pings(records)
-        base.log.pings(records)
-
     journal = Journal(
-        queue_max=limits.journal_queue_max, on_batch=journalled, masks=base.standing.take_masks
+        queue_max=limits.journal_queue_max, on_batch=told.pings, masks=base.standing.take_masks
     )
     await journal.start(urls.database_url)
     pings = _pings(base, offers, journal, limits)
     resolving = resolving_of(base)
-    posts = _posts(base, pings, offers, leads, resolving, limits)
+    posts = _posts(base, told, pings, offers, leads, resolving, limits)
     watch = Watch(
         clock=base.clock,
         standing=base.standing,
@@ -162,16 +159,13 @@ def _pings(base: Ground, offers: Offers, journal: Journal, limits: Limits) -> Pi
 
 def _posts(
     base: Ground,
+    told: Outlets,
     pings: Pings,
     offers: Offers,
     leads: Leads,
     resolving: Resolving,
     limits: Limits,
 ) -> Posts:
-    def recorded(record: PostRecord) -> None:
-        base.metrics.post(record)
-        base.log.post(record)
-
     return Posts(
         clock=base.clock,
         standing=base.standing,
@@ -183,7 +177,7 @@ def _posts(
         openings=Openings(clock=base.clock, vault=base.vault, boot_id=base.boot_id),
         replies=replies_of(base),
         pseudonym=base.vault.pseudonym,
-        recorded=recorded,
+        recorded=told.post,
         limits=PostLimits(
             post_deadline_ms=limits.post_deadline_ms,
             tmax_ms=limits.tmax_ms,

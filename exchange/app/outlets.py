@@ -1,0 +1,60 @@
+"""Where finished records go: metrics, the log and, where a collector is named, traces."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from exchange.app.ground import Ground
+from exchange.config import Settings
+from exchange.core.records import PingRecord, PostRecord
+
+if TYPE_CHECKING:
+    from exchange.effects.traces import Traces
+
+
+class Outlets:
+    """What is told of every record; each outlet reads it by itself."""
+
+    def __init__(self, base: Ground, traces: "Traces | None") -> None:
+        self._metrics, self._log, self._clock = base.metrics, base.log, base.clock
+        self._traces = traces
+
+    def pings(self, records: Sequence[PingRecord]) -> None:
+        """A batch of pings, behind their answers."""
+        self._metrics.pings(records)
+        self._log.pings(records)
+        if self._traces is not None:
+            self._traces.pings(records)
+
+    def post(self, record: PostRecord) -> None:
+        """A post that has just ended."""
+        self._metrics.post(record)
+        self._log.post(record)
+        if self._traces is not None:
+            self._traces.post(record, ended_ms=self._clock.now_ms())
+
+
+@asynccontextmanager
+async def outlets(base: Ground, settings: Settings) -> AsyncIterator[Outlets]:
+    """The outlets of a worker; what is queued for the collector is sent at the end."""
+    if settings.traces_url is None:
+        yield Outlets(base, None)
+        return
+    from exchange.effects.traces import Traces  # without a collector nobody pays for it
+
+    book = base.standing
+    traces = Traces(
+        url=settings.traces_url,
+        share=settings.traces_share,
+        queue_max=settings.limits.traces_queue_max,
+        worker=base.boot_id,
+        party=lambda one: buyer.key if (buyer := book.book.buyers.get(one)) else str(one),
+        vertical=lambda one: found.key if (found := book.book.verticals.get(one)) else str(one),
+    )
+    base.metrics.gauge("exchange_queue_length", lambda: {("traces",): float(traces.queued)})
+    base.metrics.follow("exchange_dropped_total", lambda: {("traces",): float(traces.dropped)})
+    try:
+        yield Outlets(base, traces)
+    finally:
+        await asyncio.to_thread(traces.close)
