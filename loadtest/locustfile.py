@@ -29,7 +29,7 @@ from loadtest.load.mix import SHARES
 from loadtest.load.replies import Judged, Reply
 from loadtest.load.report import DOES_NOT_HOLD
 from loadtest.load.sellers import Call, Sellers
-from loadtest.load.shapes import SHAPES, arrivals, dispatch
+from loadtest.load.shapes import SHAPES, arrivals, cut, dispatch
 
 IN_FLIGHT_MAX = 4_000
 """Leads under way at which the generator gives up: far behind, it would measure itself alone."""
@@ -37,12 +37,18 @@ NETWORK_TIMEOUT_S = 30.0
 """Longer than any post may take."""
 LEFT_S = 35.0
 """How long after the last lead the answers still under way are waited for."""
+DISTRIBUTED = ("--master", "--worker", "--processes")
+"""Ways in which Locust divides its users, of which this load has one."""
 PROGRESS_S = 5.0
 START_S = 0.5
 """Between the sampler's start and the first lead."""
 
 
 def _arguments(parser: Any) -> None:
+    if any(
+        word.startswith(DISTRIBUTED) for word in sys.argv
+    ):  # forks before anything else is asked
+        options.leave(f"this load keeps one schedule: run it without {', '.join(DISTRIBUTED)}")
     options.add_to(parser)
     parser.set_defaults(
         headless=True,
@@ -55,10 +61,6 @@ def _arguments(parser: Any) -> None:
 def _checked(environment: Any, **_: Any) -> None:
     """Say what is missing before anything is sent."""
     given = environment.parsed_options
-    if given.worker or given.master:
-        options.leave(
-            "this load keeps one schedule: run it without --master, --worker, --processes"
-        )
     given.to.mkdir(parents=True, exist_ok=True)
     given.html_file = given.html_file or str(given.to / "locust.html")
     options.check(given)
@@ -79,8 +81,7 @@ class Exchange(FastHttpUser):
         given = self.environment.parsed_options
         shape = SHAPES[given.shape]
         rate, seconds = given.rate or shape.rate, given.seconds or shape.seconds
-        phases = shape.phases(rate, seconds)
-        run = notes.Run(
+        self._run = notes.Run(
             shape=given.shape,
             about=shape.about,
             rate=rate,
@@ -88,30 +89,24 @@ class Exchange(FastHttpUser):
             seed=given.seed,
             url=str(self.host),
             began=time.time() + START_S,
-            phases=phases,
+            phases=shape.phases(rate, seconds),
             shares=SHARES,
             setup=options.setup_of(given),
         )
-        sampler = self._sampler(given)
-        self._play(run, given)
-        sampler.terminate()
-        sampler.wait()
-        told = subprocess.run(
-            [sys.executable, "-m", "loadtest.load.report", str(given.to)], check=False
-        )
-        code = told.returncode
-        if code == DOES_NOT_HOLD:
-            code = int(given.verdict)
-        self.environment.process_exit_code = code
-        gevent.spawn(
-            self.environment.runner.quit if given.headless else self.environment.runner.stop
-        )
+        self._began = time.perf_counter() + START_S
+        self._counts = dict.fromkeys(("expected", "refused", "lost", "wrong"), 0)
+        self._spawned, self._saturated, self._is_over = set[Any](), "", False
+        self._notes = notes.Notes(given.to)
+        self._sampler = self._sampling(given)
+        notes.write_run(given.to, self._run)
+        self.environment.events.quitting.add_listener(lambda **_: self._end("it was stopped"))
+        self._play(given)
+        self._end(self._saturated)
+        runner = self.environment.runner
+        gevent.spawn(runner.quit if given.headless else runner.stop)
         raise StopUser
 
-    def _play(self, run: notes.Run, given: Any) -> None:
-        self._notes = notes.Notes(given.to)
-        self._counts = dict.fromkeys(("expected", "refused", "lost", "wrong"), 0)
-        self._spawned, self._saturated_at = set[Any](), None
+    def _play(self, given: Any) -> None:
         sellers = Sellers(
             wire=self,
             market=markets.read(given.market),
@@ -119,26 +114,38 @@ class Exchange(FastHttpUser):
             seed=given.seed,
             fresh=given.fresh,
         )
-        notes.write_run(given.to, run)
-        self._began = time.perf_counter() + START_S
-        progress = gevent.spawn(self._progress, run)
+        progress = gevent.spawn(self._progress)
         dispatch(
-            self._until_full(arrivals(run.phases, run.seed)),
+            self._until_full(arrivals(self._run.phases, self._run.seed)),
             clock=self.now,
             sleep=gevent.sleep,
             spawn=lambda number, due: self._spawn(sellers, number, due),
         )
         gevent.joinall(list(self._spawned), timeout=LEFT_S)
         progress.kill()
+
+    def _end(self, early: str = "") -> None:
+        """Close the notes and have the report made; once, whoever comes first."""
+        if self._is_over:
+            return
+        self._is_over = True
+        given, ended = self.environment.parsed_options, self.now()
         self._notes.close()
-        if self._saturated_at is not None:
-            run = msgspec.structs.replace(run, saturated_at=self._saturated_at)
+        self._sampler.terminate()
+        self._sampler.wait()
+        if early:
+            phases = cut(self._run.phases, ended)
+            run = msgspec.structs.replace(self._run, ended_early=early, phases=phases)
             notes.write_run(given.to, run)
+        command = [sys.executable, "-m", "loadtest.load.report", str(given.to)]
+        code = subprocess.run(command, check=False).returncode
+        self.environment.process_exit_code = int(given.verdict) if code == DOES_NOT_HOLD else code
 
     def _until_full(self, due: Any) -> Any:
         for at in due:
             if len(self._spawned) >= IN_FLIGHT_MAX:
-                self._saturated_at = at
+                self._saturated = f"{IN_FLIGHT_MAX:,} leads were under way; the load was ended"
+            if self._saturated or self._is_over:
                 return
             yield at
 
@@ -176,6 +183,8 @@ class Exchange(FastHttpUser):
                 response.success()
             else:
                 response.failure(f"{found.word}: {found.what}")
+        if self._is_over:
+            return reply
         self._counts[found.word] += 1
         self._notes.add(
             notes.Request(
@@ -193,8 +202,8 @@ class Exchange(FastHttpUser):
         )
         return reply
 
-    def _progress(self, run: notes.Run) -> None:
-        ends = run.phases[-1].ends
+    def _progress(self) -> None:
+        run, ends = self._run, self._run.phases[-1].ends
         while True:
             gevent.sleep(PROGRESS_S)
             at = max(self.now(), 0.0)
@@ -206,7 +215,7 @@ class Exchange(FastHttpUser):
                 flush=True,
             )
 
-    def _sampler(self, given: Any) -> "subprocess.Popen[bytes]":
+    def _sampling(self, given: Any) -> "subprocess.Popen[bytes]":
         watch = [f"generator={os.getpid()}", *given.watch]
         command = [sys.executable, "-m", "loadtest.load.sampling"]
         command += ["--url", str(self.host), "--to", str(given.to)]
@@ -223,5 +232,5 @@ def _reply(response: Any) -> Reply:
     )
 
 
-events.init_command_line_parser.add_listener(_arguments)
-events.init.add_listener(_checked)
+events.init_command_line_parser.add_listener(_arguments)  # type: ignore[no-untyped-call]
+events.init.add_listener(_checked)  # type: ignore[no-untyped-call]

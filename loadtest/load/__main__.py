@@ -20,6 +20,9 @@ from loadtest.load.grounds import generator, grounds
 from loadtest.load.shapes import SHAPES
 from loadtest.load.troubles import troubles
 
+REPORT_S = 60.0
+"""What a load that is stopped may take for its report."""
+
 
 def loaded(spec: argparse.Namespace) -> int:
     """Run it; the generator's exit code."""
@@ -54,7 +57,8 @@ def _played(locust: "subprocess.Popen[bytes]") -> int:
     try:
         return locust.wait()
     except KeyboardInterrupt:
-        return locust.wait()  # it heard Ctrl-C as well, and is writing its report
+        locust.send_signal(signal.SIGINT)
+        return locust.wait(REPORT_S)
     finally:
         locust.kill()
         locust.wait()
@@ -73,6 +77,8 @@ def main() -> None:
         sys.exit(loaded(spec))
     except RuntimeError as failed:
         options.leave(str(failed))
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says of Ctrl-C
 
 
 if __name__ == "__main__":

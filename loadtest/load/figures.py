@@ -22,7 +22,11 @@ WINDOW_S_MIN: Final = 2.0
 """The workers publish their counts once a second: a shorter window shows that beat."""
 LAG_S: Final = 0.5
 """By how much the counts are late, in the mean."""
-ADDED, SALE = "exchange_ping_added_seconds", "exchange_sale_added_seconds"
+ADDED, PART = "exchange_ping_added_seconds", "exchange_post_part_seconds"
+PARTS: Final = ("commit", "reserve", "deliver")
+"""Of a post's time: durable commits, holds of caps in Valkey, waiting for buyers."""
+OTHERS: Final = "others"
+"""The group of everything on the machine that the load did not start."""
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -66,7 +70,7 @@ class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
     post_due: Times
     post_sent: Times
     added: Added | None
-    sale_added: Added | None
+    parts: dict[str, Added]
     past_tmax_p99: float
     late: int
     start_late: Times
@@ -90,7 +94,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     sent_p99: list[float | None]
     added_p50: list[float | None]
     added_p99: list[float | None]
-    sale_p99: list[float | None]
+    part_p99: dict[str, list[float | None]]
     past_tmax: list[int]
     revenue: dict[str, list[float]]
     cpu: dict[str, list[float]]
@@ -180,7 +184,7 @@ def _phase(
         post_due=times(one.from_due_ms for one in posts),
         post_sent=times(one.from_sent_ms for one in posts),
         added=added(grew, ADDED),
-        sale_added=added(grew, SALE),
+        parts={part: one for part in PARTS if (one := added(grew, PART, part)) is not None},
         past_tmax_p99=times(past).p99,
         late=sum(late > 5.0 for late in past),
         start_late=times(one.from_due_ms - one.from_sent_ms for one in firsts),
@@ -203,11 +207,11 @@ def times(ms: Iterable[float]) -> Times:
     return Times(count=len(ranked), p50=p50, p90=p90, p99=p99, most=round(ranked[-1], 2))
 
 
-def added(grew: Mapping[str, float], family: str) -> Added | None:
-    """The distribution in a histogram that grew so; `None` when it did not."""
+def added(grew: Mapping[str, float], family: str, part: str | None = None) -> Added | None:
+    """The distribution in a histogram (of one part only) that grew so; `None` when it did not."""
     buckets: dict[float, float] = defaultdict(float)
     for name, by in grew.items():
-        if name.startswith(f"{family}_bucket"):
+        if name.startswith(f"{family}_bucket") and labels(name).get("part") == part:
             buckets[float(labels(name)["le"])] += by
     total = buckets.get(float("inf"), 0.0)
     if not total:
@@ -238,6 +242,8 @@ def _quantile(bounds: Sequence[float], buckets: Mapping[float, float], rank: flo
 def _cpu(samples: Sequence[Sample]) -> dict[str, float]:
     seconds = sum(sample.seconds for sample in samples)
     used = _summed(sample.cpu_s for sample in samples)
+    if seconds:
+        used[OTHERS] = max(0.0, sum(sample.busy_s for sample in samples) - sum(used.values()))
     return {group: round(cpu / seconds, 3) for group, cpu in sorted(used.items())}
 
 
@@ -267,7 +273,10 @@ def _series(run: Run, requests: Sequence[Request], samples: Sequence[Sample]) ->
     due = [times(one.from_due_ms for one in window if one.call == "ping") for window in asked]
     sent = [times(one.from_sent_ms for one in window if one.call == "ping") for window in asked]
     pings = [added(_summed(s.grew for s in window), ADDED) for window in beside]
-    sales = [added(_summed(s.grew for s in window), SALE) for window in beside]
+    spent = {
+        part: [added(_summed(s.grew for s in window), PART, part) for window in beside]
+        for part in PARTS
+    }
     return Series(
         window_s=width,
         at=[round((index + 0.5) * width, 2) for index in range(count)],
@@ -279,7 +288,7 @@ def _series(run: Run, requests: Sequence[Request], samples: Sequence[Sample]) ->
         sent_p99=[one.p99 if one.count else None for one in sent],
         added_p50=[one.p50 if one else None for one in pings],
         added_p99=[one.p99 if one else None for one in pings],
-        sale_p99=[one.p99 if one else None for one in sales],
+        part_p99={part: [one.p99 if one else None for one in row] for part, row in spent.items()},
         past_tmax=[
             sum(bool(one.tmax_ms) and one.from_sent_ms > one.tmax_ms for one in window)
             for window in asked

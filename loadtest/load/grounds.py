@@ -7,8 +7,10 @@ are so many times larger that they fill as slowly as they would in a day's trade
 its cap, so that a full one is always among those asked about.
 """
 
+import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -100,4 +102,14 @@ def generator(
     command += ["--host", where.url, "--market", str(where.market)]
     command += ["--fresh", "--troubles", "--setup", msgspec.json.encode(setup).decode()]
     command += [f"--watch=exchange={where.exchange_pid}", f"--watch=buyers={where.buyers_pid}"]
-    return subprocess.Popen([*command, *arguments], env=os.environ | {"EXCHANGE_KEYS": keys})
+    return subprocess.Popen(
+        [*command, *arguments],
+        env=os.environ | {"EXCHANGE_KEYS": keys},
+        preexec_fn=_die_with_parent,
+    )
+
+
+def _die_with_parent() -> None:
+    os.setpgid(0, 0)  # Ctrl-C reaches who started it alone, and is passed on
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs begin without it
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG

@@ -19,7 +19,8 @@ RUN, REQUESTS, SAMPLES = "run.json", "requests.jsonl", "samples.jsonl"
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for. `began` is wall time in seconds; everything else counts from it. `setup`
-    is told on the page as it stands; `saturated_at` when the generator gave up, in seconds."""
+    is told on the page as it stands; `ended_early` says why a load ended before its time, and then
+    the phases end where it did."""
 
     shape: str
     about: str
@@ -31,7 +32,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[Phase, ...]
     shares: dict[str, float]
     setup: dict[str, str] = {}
-    saturated_at: float | None = None
+    ended_early: str = ""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

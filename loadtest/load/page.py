@@ -20,17 +20,22 @@ PHASE_HEADS: Final = (
     *("phase", "leads/s", "pings/s", "posts/s", "added p50", "added p99", "ping p99 since due"),
     *("since sent", "post p99 since due", "past tmax p99", "refused", "lost", "wrong", "verdict"),
 )
+PART_NAMES: Final = {
+    "commit": "durable commits",
+    "reserve": "holds of caps",
+    "deliver": "waiting for buyers",
+}
 NOTES: Final = """
 <p><b>Two times.</b> <i>Since due</i> is what a seller feels: it counts from the moment the schedule
 wanted the request, also when the load generator or the exchange was too busy to take it. <i>Since
 sent</i> counts from when it left. Leads are spawned when they are due, whatever became of those
 before; so a stall shows in every lead that came during it (no coordinated omission).</p>
 <p><b>Added</b> is the exchange's own account: from reading a ping to writing its answer, less the
-wait for the slowest buyer it waited for. Sales add two durable commits and every wait for caps.</p>
+wait for the slowest buyer it waited for.</p>
 <p><b>Expected</b> means that the answer fits what was sent: good leads are answered, bad ones are
-refused in the right way, duplicates and retries are recognised. <b>Refused</b> is an honest no to a
-good request (overloaded, rate, database or offers away). <b>Past tmax</b> is judged from outside, from
-when the ping was sent.</p>
+refused in the right way, duplicates and retries are recognised. <b>Refused</b> is an honest no to
+a good request (overloaded, rate, database or offers away). <b>Past tmax</b> counts from when a ping
+was sent, and is judged from outside.</p>
 """
 
 
@@ -181,9 +186,12 @@ def _plots(run: Run, figures: Figures) -> Iterable[str]:
         bars=True,
     )
     yield drawn(
-        "Added to a sale",
+        "Where a post's time goes, p99",
         "ms",
-        [Line(name="p99, commits and caps included", values=series.sale_p99, style="c3")],
+        [
+            Line(name=PART_NAMES[part], values=row, style=f"c{index}")
+            for index, (part, row) in enumerate(series.part_p99.items())
+        ],
     )
     memory = {g: row for g, row in series.memory.items() if g.startswith(("worker", "exchange"))}
     yield drawn("Memory", "MiB", _groups(memory))
@@ -195,7 +203,7 @@ def _groups(rows: dict[str, list[float]]) -> list[Line]:
     return [
         Line(name=group, values=rows[group], style=f"c{index % COLOURS}")
         for index, group in enumerate(order)
-        if group != "sampler"
+        if group != "sampler" and any(rows[group])
     ]
 
 

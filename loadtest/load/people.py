@@ -18,7 +18,7 @@ METROS: Final = """
     850 16 852 13 857 6 891 16 900 23 902 9 913 10 921 14 926 10 941 9 945 12 951 10 958 8 972 8
     981 9 980 11
 """
-"""The first three digits of ZIP codes of large places, each with its people, in 100,000, roughly."""
+"""The first three digits of ZIP codes of large places, each with its people in 100,000."""
 AREAS: Final = (
     *("201", "206", "212", "213", "214", "303", "305", "310", "312", "404", "415", "503", "512"),
     *("602", "617", "619", "702", "713", "718", "816", "818", "858", "916", "917", "972"),

@@ -52,7 +52,10 @@ def plot(
     parts = [draw.band(band) for band in bands]
     parts += [draw.grid(tick) for tick in ticks]
     parts += [draw.time(second) for second in scale(ends, TICKS + 2) if second <= ends]
-    parts += [draw.bars(line, at) if bars else draw.line(line, at) for line in lines]
+    if bars:
+        parts += [draw.bars(line, at, index, len(lines)) for index, line in enumerate(lines)]
+    else:
+        parts += [draw.line(line, at) for line in lines]
     parts += [draw.limit(limit, name) for limit, name in limits]
     parts += draw.tips(lines, at, unit)
     legend = "".join(
@@ -131,11 +134,12 @@ class _Drawing:
             pen = "L"
         return f'<path class="{line.style}" d="{"".join(path)}"/>'
 
-    def bars(self, line: Line, at: Sequence[float]) -> str:
-        width = max(1.0, self._window(at) - 2)
-        floor = self.y(0.0)
+    def bars(self, line: Line, at: Sequence[float], place: int, of: int) -> str:
+        """Several lines stand side by side."""
+        width = max(1.0, (self._window(at) - 2) / of)
+        left, floor = width * (place - of / 2), self.y(0.0)
         return "".join(
-            f'<rect class="{line.style}" x="{self.x(second) - width / 2:.1f}" '
+            f'<rect class="{line.style}" x="{self.x(second) + left:.1f}" '
             f'y="{self.y(value)}" width="{width:.1f}" height="{floor - self.y(value):.1f}" rx="1"/>'
             for second, value in zip(at, line.values, strict=True)
             if value

@@ -1,7 +1,8 @@
 """What an answer must look like for what was sent. Every answer is one of four:
 
 expected   it fits the input
-refused    an honest no to a good request: overloaded, rate, database or offers away
+refused    an honest no to a good request, or "not yet": overloaded, rate, database or offers away,
+           a post that took longer than sellers wait
 lost       no answer: the connection failed, or nobody answered in time
 wrong      it does not fit the input; a fault of the exchange (or of this list)
 """
@@ -44,8 +45,9 @@ Rule = Callable[[Reply, dict[str, Any]], Judged]
 """`(reply, its document) -> judgement`, for a reply that is neither lost nor a refusal to all."""
 SOLD_OR_NOT = ("sold", "unsold", "pending")
 HONEST = (429, 503)
-OFFERS_AWAY = ("offers_unavailable", "offer_unknown", "caps_unreadable")
-"""What sellers hear while Valkey is away, or has lost its memory."""
+NOT_NOW = ("offers_unavailable", "offer_unknown", "caps_unreadable", "post_running")
+"""What sellers hear while Valkey is away or has lost its memory, and from a post whose time is up
+while it is still at work."""
 
 
 def judged(reply: Reply, rule: Rule) -> Judged:
@@ -53,7 +55,7 @@ def judged(reply: Reply, rule: Rule) -> Judged:
     document = reply.document()
     if reply.status == 0:
         return Judged("lost", reply.failure or "no answer")
-    if reply.status in HONEST or reason_of(document) in OFFERS_AWAY:
+    if reply.status in HONEST or reason_of(document) in NOT_NOW:
         return Judged("refused", reason_of(document) or str(reply.status))
     return rule(reply, document)
 
@@ -166,9 +168,12 @@ def a_retry(first: Reply) -> Rule:
 
 
 def a_lead(told: dict[str, Any]) -> Rule:
-    """A lead as it was told, or further on if it was pending then."""
+    """A lead as it was told, or further on if it was pending then. One that was still at work may
+    have come to nothing."""
 
     def rule(reply: Reply, document: dict[str, Any]) -> Judged:
+        if reply.status == 404 and reason_of(told) == "post_running":
+            return Judged("refused", "never came to be")
         same = document.get("lead_id") == told.get("lead_id")
         ended = told.get("status") == "pending" or document.get("status") == told.get("status")
         return fits(reply.status == 200 and same and ended, "lead", reply, document)

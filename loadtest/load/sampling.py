@@ -25,9 +25,7 @@ SCRAPE_TIMEOUT_S = 2.0
 FAMILIES = (
     "exchange_pings_total",
     "exchange_ping_added_seconds_bucket",
-    "exchange_ping_added_seconds_count",
-    "exchange_sale_added_seconds_bucket",
-    "exchange_sale_added_seconds_count",
+    "exchange_post_part_seconds_bucket",
     "exchange_pings_late_total",
     "exchange_answers_total",
     "exchange_deliveries_total",

@@ -113,6 +113,12 @@ SHAPES: Final[dict[str, Shape]] = {
 }
 
 
+def cut(phases: Iterable[Phase], at: float) -> tuple[Phase, ...]:
+    """What is left of phases when the load ends at this time."""
+    begun = [phase for phase in phases if phase.begins < at]
+    return tuple(msgspec.structs.replace(phase, ends=min(phase.ends, at)) for phase in begun)
+
+
 def arrivals(phases: Iterable[Phase], seed: int) -> Iterator[float]:
     """The times at which leads are due, in seconds since the start. A Poisson process has no
     memory, so each phase begins anew."""

@@ -3,15 +3,15 @@
 A phase holds when every answer was as expected and in time. What is judged depends on what struck
 in it: while Valkey is down or five times the leads come, an honest refusal is a good answer and the
 exchange may add more than its budget; a wrong answer, a lost one, or one far past `tmax` never is.
-A phase in which the generator or the simulated buyers were the bottleneck says nothing about the
-exchange: the run is not valid there, and says so.
+A phase in which the generator or the simulated buyers were the bottleneck, or something else took
+the machine, says nothing about the exchange: the run is not valid there, and says so.
 """
 
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from loadtest.load.figures import Figures, PhaseFigures
+from loadtest.load.figures import OTHERS, Figures, PhaseFigures
 from loadtest.load.notes import Run
 
 ADDED_P50_MS, ADDED_P99_MS, PAST_TMAX_MS = 1.0, 5.0, 5.0
@@ -21,7 +21,11 @@ CORE_FULL = 0.85
 """Of a core: what a process of one thread may use before its own queue is what is measured."""
 START_LATE_MS_MAX = 25.0
 """How far the generator may be behind its schedule at p99."""
+OTHERS_MAX = 0.3
+"""Cores that anything else on the machine may use before it is part of what is measured."""
 MACHINE_FULL = 0.95
+RAMP_TOLD = 2
+"""Of a ramp's steps that did not hold, the first say where the limit is; the rest is beyond it."""
 GROWTH_MAX = 1.05
 """Of a worker's memory, from the second to the last part of a soak."""
 
@@ -50,11 +54,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def verdict(run: Run, figures: Figures) -> Verdict:
     """Judge a run."""
-    phases = [_judged(phase, run) for phase in figures.phases if phase.judged]
+    phases = [_judged(phase) for phase in figures.phases if phase.judged]
+    if run.ended_early and phases:
+        phases[-1] = _ended_early(phases[-1], run.ended_early)
     carried = _carried(figures, phases)
     failed = [phase for phase in phases if not phase.holds]
     valid = not any(phase.invalid for phase in phases)
-    because = [f"{phase.name}: {words}" for phase in failed for words in _why(phase)][:8]
+    told = failed[:RAMP_TOLD] if run.shape == "ramp" else failed
+    because = [f"{phase.name}: {words}" for phase in told for words in _why(phase)]
     because += _grown(run, figures) + _bounded(figures)
     holds = not failed and not _grown(run, figures)
     if run.shape == "ramp":
@@ -69,10 +76,12 @@ def verdict(run: Run, figures: Figures) -> Verdict:
     )
 
 
-def _judged(phase: PhaseFigures, run: Run) -> PhaseVerdict:
+def _ended_early(last: PhaseVerdict, why: str) -> PhaseVerdict:
+    return msgspec.structs.replace(last, holds=False, missed=[*last.missed, why])
+
+
+def _judged(phase: PhaseFigures) -> PhaseVerdict:
     missed = list(_missed(phase))
-    if run.saturated_at is not None and phase.begins <= run.saturated_at < phase.ends:
-        missed.append("more leads were under way than the generator holds; the load was ended here")
     invalid = _bottleneck(phase)
     return PhaseVerdict(
         name=phase.name,
@@ -105,6 +114,8 @@ def _missed(phase: PhaseFigures) -> Iterator[str]:
 
 
 def _bottleneck(phase: PhaseFigures) -> str:
+    if phase.cpu.get(OTHERS, 0.0) >= OTHERS_MAX:
+        return f"other work on this machine took {phase.cpu[OTHERS]:.1f} cores"
     if phase.cpu.get("generator", 0.0) >= CORE_FULL:
         return f"the load generator was the bottleneck ({phase.cpu['generator']:.0%} of a core)"
     if phase.start_late.p99 > START_LATE_MS_MAX:
@@ -150,8 +161,9 @@ def _ramped(carried: float | None, failed: Sequence[PhaseVerdict]) -> str:
         return f"Would carry at least {carried:.0f} leads/s: the limit was not reached."
     first = failed[0]
     if carried is None:
-        what = "says nothing" if first.invalid else "would not carry even"
-        return f"{what[0].upper()}{what[1:]} {first.rate:.0f} leads/s."
+        if first.invalid:
+            return f"No verdict: not valid from {first.rate:.0f} leads/s on."
+        return f"Would not carry even {first.rate:.0f} leads/s."
     if first.invalid:
         return (
             f"Would carry at least {carried:.0f} leads/s; from {first.rate:.0f} on the run is not "
@@ -174,7 +186,11 @@ def _grown(run: Run, figures: Figures) -> list[str]:
 
 
 def _bounded(figures: Figures) -> list[str]:
-    full = [phase for phase in figures.phases if phase.judged and phase.busy >= MACHINE_FULL]
+    full = [
+        phase
+        for phase in figures.phases
+        if phase.judged and phase.busy >= MACHINE_FULL and phase.cpu.get(OTHERS, 0.0) < OTHERS_MAX
+    ]
     found = []
     if full:
         ours = {"generator", "buyers", "sampler"}
