@@ -10,7 +10,7 @@ from loadtest.bench.peers import PEERS
 
 WIDTH, MARGIN, LABEL = 960, 24, 210
 BAR, GAP = 20, 8
-PANEL_W, PANEL_H = 420, 210
+PANEL_W, PANEL_H = 390, 210
 COLOURS = {"exchange": "#0b6e4f", "go": "#00789f", "nginx_lua": "#b3541e"}
 BARE = "#8a94a6"
 INK, PALE = "#1d2733", "#d9dee6"
@@ -33,7 +33,7 @@ def drawn(document: Mapping[str, Any]) -> str:
         top += len(costs) * (BAR + GAP) + 50
     panels = [(title, rows) for name, title in PANELS if (rows := _lines(document, name))]
     for number, (title, lines) in enumerate(panels):
-        x = MARGIN + (number % 2) * (PANEL_W + 3 * MARGIN)
+        x = MARGIN + (number % 2) * (PANEL_W + 4 * MARGIN)
         parts += _panel(title, lines, x, top + (number // 2) * (PANEL_H + 70))
     height = top + math.ceil(len(panels) / 2) * (PANEL_H + 70) + MARGIN
     head = (
@@ -62,7 +62,7 @@ def _bars(
     """A bar each. The longest may be many times the exchange's: it is cut, and says so."""
     ours = document["ping"]["cpu_us"]
     full = max(value for _, value in costs if value <= 5 * ours)
-    room = WIDTH - 2 * MARGIN - LABEL - 190
+    room = WIDTH - 2 * MARGIN - LABEL - 330
     for number, (name, value) in enumerate(costs):
         y = top + number * (BAR + GAP)
         length = room * min(value / full, 1.06)
@@ -73,7 +73,7 @@ def _bars(
         )
         words = f"{value:,.0f} us"
         if name != "exchange":
-            words += f"; the exchange costs {ours / value:.2g} of it"
+            words += f"; the exchange costs {ours / value:.2g} of that"
         cut = " (cut)" if value > full else ""
         yield _text(MARGIN + LABEL + length + 6, y + 14, words + cut)
 
@@ -121,7 +121,7 @@ def _panel(
         for left, height in places:
             yield f'<circle cx="{left:.1f}" cy="{height:.1f}" r="3" fill="{colour}"/>'
         words = TITLES.get(who, who)
-        yield _text(x + number * 165, y + PANEL_H + 34, words, colour=colour)
+        yield _text(x + number * 165 - 40 * (number > 1), y + PANEL_H + 34, words, colour=colour)
 
 
 def _round_up(value: float) -> float:

@@ -46,8 +46,8 @@ def test_every_peer_has_a_bar_and_the_exchanges_share_of_it() -> None:
     said = words(WHOLE)
     for title in ("Go, net/http", "nginx, Lua", "FastAPI, httpx", "aiohttp client, gather"):
         assert title in said
-    assert "200 us; the exchange costs 1.5 of it" in said
-    assert "15,000 us; the exchange costs 0.02 of it (cut)" in said
+    assert "200 us; the exchange costs 1.5 of that" in said
+    assert "15,000 us; the exchange costs 0.02 of that (cut)" in said
 
 
 def test_every_size_that_was_measured_is_a_point() -> None:
@@ -55,10 +55,16 @@ def test_every_size_that_was_measured_is_a_point() -> None:
     assert len(points) == 2 * 5 + 2 + 2 + 3
 
 
+LETTER = 6.6
+"""A wide letter of the drawing's usual size."""
+
+
 def test_nothing_is_drawn_outside_the_drawing() -> None:
     root = ET.fromstring(drawn(WHOLE))
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     for one in root.iter():
+        if one.attrib.get("text-anchor") == "start":
+            assert float(one.attrib["x"]) + LETTER * len(one.text or "") <= width, one.text
         for name, most in (("x", width), ("cx", width), ("y", height), ("cy", height)):
             assert 0 <= float(one.attrib.get(name, 0)) <= most, one.attrib
 
