@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from exchange.core.auction import (
     Ranking,
-    is_decided,
     offer_expires_at_ms,
     rank,
 )
@@ -22,8 +21,6 @@ from exchange.core.filters import Invited, invite, least_price
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import (
-    Bid,
-    Contract,
     ContractAnswer,
     Offer,
     Ping,
@@ -35,28 +32,13 @@ from exchange.core.model import (
 from exchange.core.money import micros_of
 from exchange.core.reasons import NonBid, Reason
 from exchange.core.records import PingRecord
-from exchange.core.wire import Answer, HttpReply, NoReplyKind
 from exchange.effects.buyers import Buyers, Endpoint
 from exchange.effects.clock import Clock
 from exchange.effects.journal import Journal
 from exchange.effects.offers import Offers
+from exchange.flows.asking import Asking
 from exchange.flows.holding import Holding
 from exchange.flows.standing import Seat, Standing
-
-NON_BID_OF = {
-    NoReplyKind.BUSY: NonBid.IN_FLIGHT_FULL,
-    NoReplyKind.RESTING: NonBid.UNHEALTHY,
-    NoReplyKind.FORBIDDEN: NonBid.UNREACHABLE,
-    NoReplyKind.UNRESOLVED: NonBid.UNREACHABLE,
-    NoReplyKind.UNREACHABLE: NonBid.UNREACHABLE,
-    NoReplyKind.TIMEOUT: NonBid.TIMEOUT,
-    NoReplyKind.RESET: NonBid.ERROR,
-    NoReplyKind.TOO_LARGE: NonBid.REPLY_TOO_LARGE,
-    NoReplyKind.UNREADABLE: NonBid.ERROR,
-    NoReplyKind.REDIRECT: NonBid.REDIRECTED,
-    NoReplyKind.EARLY_CLOSED: NonBid.EARLY_CLOSED,
-}
-
 
 SOURCE_PAUSED = Refusal(
     status=403, title="Source paused", detail="Nothing of this source is traded now."
@@ -203,6 +185,7 @@ class Pings:
                 deadline=began + (ping.tmax_ms - self._limits.answer_reserve_ms) / 1000,
                 on_answer=asking.on_answer,
             )
+            asking.read()
         ranking = rank(
             ping.ping_id,
             asking.bids,
@@ -336,89 +319,6 @@ class Pings:
             late_ms=max(0.0, took_ms - ping.tmax_ms),
             worker=self._worker,
         )
-
-
-class Asking:
-    """The answers of one auction as they come in. `on_answer` is called by the fan-out, once per
-    contract, and says when nobody outstanding can win any more."""
-
-    __slots__ = (
-        "_answers",
-        "_close_early",
-        "_leader_micros",
-        "_now_ms",
-        "_open_ended",
-        "bids",
-        "seats",
-        "waited_ms",
-    )
-
-    def __init__(self, seats: Sequence[Seat], *, now_ms: int, close_early: bool) -> None:
-        self._now_ms, self._close_early = now_ms, close_early
-        self.seats = seats
-        self.bids: list[tuple[Contract, Bid]] = []
-        self.waited_ms = 0.0
-        self._leader_micros = 0
-        self._answers: list[ContractAnswer | None] = [None] * len(seats)
-        self._open_ended = sum([seat.price_most is None for seat in seats])
-
-    def on_answer(self, place: int, answer: Answer, waited_ms: float) -> bool:
-        """Read one buyer's answer; true when the auction is decided."""
-        seat = self.seats[place]
-        contract = seat.contract
-        if waited_ms > self.waited_ms:
-            self.waited_ms = waited_ms
-        said = read_answer(seat, answer, self._now_ms)
-        if isinstance(said, Bid):
-            self.bids.append((contract, said))
-            if said.price_micros > self._leader_micros:
-                self._leader_micros = said.price_micros
-            self._answers[place] = ContractAnswer(
-                contract_id=contract.id,
-                buyer_id=contract.buyer_id,
-                price_micros=said.price_micros,
-                buyer_ref=said.buyer_ref,
-                waited_ms=waited_ms,
-                expires_at_ms=said.expires_at_ms,
-            )
-        else:
-            self._answers[place] = ContractAnswer(
-                contract_id=contract.id,
-                buyer_id=contract.buyer_id,
-                non_bid=int(said),
-                waited_ms=waited_ms,
-            )
-        if seat.price_most is None:
-            self._open_ended -= 1
-        return self._close_early and not self._open_ended and self._is_decided()
-
-    def _is_decided(self) -> bool:
-        outstanding = [
-            seat.contract
-            for seat, answer in zip(self.seats, self._answers, strict=True)
-            if answer is None
-        ]
-        return bool(outstanding) and is_decided(self._leader_micros, outstanding)
-
-    def answers(self, below_floor: Sequence[int]) -> tuple[ContractAnswer, ...]:
-        """All answers in order of invitation; good bids under the floor are told so."""
-        below = set(below_floor)
-        return tuple(
-            msgspec.structs.replace(answer, non_bid=int(NonBid.BELOW_FLOOR))
-            if answer.non_bid is None and answer.contract_id in below
-            else answer
-            for answer in self._answers
-            if answer is not None
-        )
-
-
-def read_answer(seat: Seat, answer: Answer, now_ms: int) -> Bid | NonBid:
-    """What one buyer said, in its dialect; what is no answer at all, by its kind. `now_ms` is when
-    the auction began: a bid's own lifetime counts from there."""
-    if isinstance(answer, HttpReply):
-        said: Bid | NonBid = seat.dialect.read_bid(seat.contract, answer, at_ms=now_ms)
-        return said
-    return NON_BID_OF[answer.kind]
 
 
 def may_close_early(ping: Ping, vertical: Vertical) -> bool:

@@ -17,7 +17,8 @@ from exchange.core.model import (
 )
 from exchange.core.reasons import NonBid
 from exchange.core.wire import Answer, HttpReply, NoReply, NoReplyKind
-from exchange.flows.ping import NON_BID_OF, Asking, may_close_early
+from exchange.flows.asking import NON_BID_OF, Asking
+from exchange.flows.ping import may_close_early
 from exchange.flows.standing import Seat
 
 
@@ -62,6 +63,7 @@ def test_every_contract_ends_as_exactly_one_answer_in_order_of_invitation() -> N
     round_.on_answer(2, NoReply(kind=NoReplyKind.TIMEOUT, sent=True), 9.0)
     round_.on_answer(0, bid(5), 3.0)
     round_.on_answer(1, HttpReply(status=204), 4.0)
+    round_.read()
     answers = round_.answers(below_floor=())
 
     assert [one.contract_id for one in answers] == [1, 2, 3]
@@ -72,6 +74,7 @@ def test_every_contract_ends_as_exactly_one_answer_in_order_of_invitation() -> N
 def test_a_good_bid_under_the_floor_is_told_so() -> None:
     round_ = asking(None)
     round_.on_answer(0, bid(5), 1.0)
+    round_.read()
     assert round_.answers(below_floor=(1,))[0].non_bid == NonBid.BELOW_FLOOR
 
 
