@@ -57,8 +57,9 @@ class Explain:
         self._clock, self._invited_max = clock, invited_max
 
     async def story(self, ping_or_lead_id: str) -> Story | NoSuchStory:
-        """The whole story of a ping and the lead that came of it (they share their id)."""
-        id = ping_or_lead_id
+        """The whole story of a ping and the lead that came of it (they share their id, and it is
+        that of their trace)."""
+        id = with_dashes(ping_or_lead_id)
         if not is_id(id):
             return NoSuchStory(id=id)
         kept = await self._stories.lead(id)
@@ -267,3 +268,10 @@ def gates_of(mask: Mask | None, ping: Ping, book_version: int) -> tuple[Gate, ..
         if ping.fields.get(field) == value:
             full |= int(bits, 16)
     return (*gates, (NonBid.CAP_FULL, full)) if full else tuple(gates)
+
+
+def with_dashes(id: str) -> str:
+    """Traces, and the exemplars of metrics, spell an id without its dashes."""
+    if len(id) != 32:
+        return id
+    return "-".join((id[:8], id[8:12], id[12:16], id[16:20], id[20:]))

@@ -317,6 +317,15 @@ def test_a_counter_that_follows_a_part_survives_the_part_starting_anew() -> None
     assert counted == [5, 7, 9]
 
 
+def test_a_counter_that_follows_a_part_is_told_from_zero_on_but_for_each_buyers_own() -> None:
+    metrics = alone()
+    metrics.follow("exchange_dropped_total", lambda: {("log",): 0.0})
+    metrics.follow("exchange_late_replies_total", lambda: {("acme",): 0.0})
+    text = metrics.render()
+    assert value(text, "exchange_dropped_total", queue="log") == 0
+    assert value(text, "exchange_late_replies_total", buyer="acme") is None
+
+
 def test_a_gauge_cannot_be_followed_nor_a_counter_set() -> None:
     with pytest.raises(ValueError, match="is a gauge"):
         alone().follow("exchange_up", dict)

@@ -119,7 +119,7 @@ class Metrics:
         self._add("exchange_offer_holds_total", self._offer_holds(records))
         self._limits_in(not_asked, answers)
         late = sum(record.late_ms > 0 for record in records)
-        self._add("exchange_pings_late_total", {(): late} if late else {})
+        self._add("exchange_pings_late_total", {(): late})
         self._observe("exchange_ping_seconds", (), (r.took_ms / 1e3 for r in records))
         self._observe("exchange_ping_added_seconds", (), (r.added_ms / 1e3 for r in records))
         self._observe_answers(answer for record in records for answer in record.answers)
@@ -338,7 +338,9 @@ class Metrics:
         for name, read, seen in self._followed:
             now = dict(read())
             grown = {key: _growth(seen.get(key, 0), value) for key, value in now.items()}
-            self._add(name, {key: amount for key, amount in grown.items() if amount})
+            is_told_at_zero = "buyer" not in FAMILIES[name].labels  # else the first would be missed
+            counted = {key: amount for key, amount in grown.items() if amount or is_told_at_zero}
+            self._add(name, counted)
             seen.clear()
             seen.update(now)
 

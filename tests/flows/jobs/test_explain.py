@@ -310,3 +310,9 @@ async def test_a_broken_chain_is_told(teller: Teller, stage: Any) -> None:
 
 async def test_an_unknown_id_has_no_story(teller: Teller, stage: Any) -> None:
     assert isinstance(await teller.explain.story(stage.clock.new_id()), NoSuchStory)
+
+
+async def test_a_trace_id_is_the_ping_id_without_its_dashes(teller: Teller, stage: Any) -> None:
+    ping_id = stage.clock.new_id()
+    await teller.pinged(ping_id)
+    assert await teller.story(ping_id.replace("-", "")) == await teller.story(ping_id)
