@@ -195,8 +195,7 @@ class Journal:
             await self._save(batch[half:])
 
     async def _save_masks(self) -> None:
-        """Saves what batches refer to, or raises as `_save`; what Postgres refuses must not cost the
-        batch."""
+        """Saves what batches refer to, or raises as `_save`; a refused mask costs no batch."""
         self._masks += self._new_masks()
         if not self._masks:
             return
