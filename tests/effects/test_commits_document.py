@@ -1,6 +1,7 @@
 """The statement of a batch: only the parts that the batch has a use for, and always one that
 Postgres takes."""
 
+from collections import defaultdict
 from itertools import combinations
 
 import asyncpg
@@ -44,7 +45,7 @@ def batches() -> dict[str, list[CommitUnit]]:
 
 
 def words(units: list[CommitUnit]) -> frozenset[str]:
-    return words_of(units, tables_of(units))
+    return words_of(units, tables_of(units, defaultdict(int)))
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ which is then written with the checks that tell whose fault it was.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from exchange.core.records import CommitUnit
+from exchange.core.ledger import AccountName, accounts
+from exchange.core.records import CommitUnit, TransferRow
 
 FREES_SLOTS = ("voided", "rejected")
 """States that give a sale slot back; a claim on a strict cap is given back by these, and looked for
@@ -38,9 +39,10 @@ def day_of(lead_id: str) -> date:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).date()
 
 
-def tables_of(units: Sequence[CommitUnit]) -> Tables:
+def tables_of(units: Sequence[CommitUnit], account_ids: Mapping[AccountName, int]) -> Tables:
     """The rows of a batch, table by table; tables without rows are left out. Leads and keys come in
-    one order, whoever writes them: two writers never wait for each other in a circle."""
+    one order, whoever writes them: two writers never wait for each other in a circle. `account_ids`
+    has every account that a transfer names: joined in the statement, all accounts would be read."""
     units = sorted(units, key=lambda unit: unit.lead_id)
     tables: Tables = {
         "lead_moves": [
@@ -79,7 +81,7 @@ def tables_of(units: Sequence[CommitUnit]) -> Tables:
         "claims": [row for unit in units for row in unit.claims],
         "events": [row for unit in units for row in unit.events],
         "custody": [row for unit in units for row in unit.custody],
-        "transfers": [row for unit in units for row in unit.transfers],
+        "transfers": [_transfer(row, account_ids) for unit in units for row in unit.transfers],
         "outbox": [row for unit in units for row in unit.outbox],
     }
     return {name: rows for name, rows in tables.items() if rows}
@@ -149,6 +151,12 @@ def encoded(tables: Tables) -> bytes:
     reference must not keep a sale from being booked."""
     data = _ENCODER.encode(tables)
     return _NUL.sub(rb"\1", data) if b"\\u0000" in data else data
+
+
+def _transfer(row: TransferRow, account_ids: Mapping[AccountName, int]) -> dict[str, Any]:
+    debit, credit = accounts(row)
+    ids = {"debit_account": account_ids[debit], "credit_account": account_ids[credit]}
+    return msgspec.structs.asdict(row) | ids
 
 
 def _by_key(units: Sequence[CommitUnit]) -> list[CommitUnit]:

@@ -57,7 +57,7 @@ class Session:
         self._connection = connection
         self._sql = queries("commits")
         self._statements: dict[frozenset[str], str] = {}
-        self._accounts: set[AccountName] = set()
+        self._accounts: dict[AccountName, int] = {}
         self.pid, self.began = pid, began
 
     @classmethod
@@ -130,7 +130,7 @@ class Session:
         return await (self._write_fenced(units) if fenced else self._write(units))
 
     async def _write(self, units: Sequence[CommitUnit]) -> Answers:
-        tables = tables_of(units)
+        tables = tables_of(units, self._accounts)
         words = words_of(units, tables)
         days = [day_of(unit.lead_id) for unit in units]
         document = encoded(tables), min(days), max(days)
@@ -179,21 +179,22 @@ class Session:
         return answers
 
     async def _make_accounts(self, units: Sequence[CommitUnit]) -> None:
-        """The accounts that transfers name: made when first met, remembered from then on."""
+        """The accounts that transfers name: made when first met, their ids known from then on."""
         named = {
             account
             for unit in units
             for transfer in unit.transfers
             for account in accounts(transfer)
         }
-        missing = sorted(named - self._accounts)
+        missing = sorted(named - self._accounts.keys())
         if not missing:
             return
         parties, kinds, currencies = zip(*missing, strict=True)
-        await self._connection.execute(
-            self._sql["accounts_exist"], list(parties), list(kinds), list(currencies)
-        )
-        self._accounts |= named
+        columns = list(parties), list(kinds), list(currencies)
+        await self._connection.execute(self._sql["accounts_exist"], *columns)
+        rows = await self._connection.fetch(self._sql["accounts_found"], *columns)
+        for row in rows:
+            self._accounts[row["party_id"], row["kind"], row["currency"]] = row["id"]
 
     # --- asking -----------------------------------------------------------------------------------
 

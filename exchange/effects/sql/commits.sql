@@ -319,25 +319,15 @@ custody_made AS (
     WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
 -- for transfers
--- An account that is not there leaves NULL, which is refused: no transfer is ever left out.
 transfers_made AS (
     INSERT INTO transfer (
         transfer_id, lead_id, day, attempt_id, code, debit_account, credit_account, amount_micros,
         currency, reverses, part, at
     )
-    SELECT t.transfer_id, t.lead_id, lead_day(t.lead_id), t.attempt_id, t.code, debit.id, credit.id,
-           t.amount_micros, t.currency, t.reverses, t.part, t.at
-    FROM jsonb_to_recordset($1::jsonb->'transfers') AS t (
-        transfer_id uuid, lead_id uuid, attempt_id uuid, code integer, debit_party integer,
-        debit_kind text, credit_party integer, credit_kind text, amount_micros bigint,
-        currency text, reverses uuid, part smallint, at timestamptz
-    )
-    LEFT JOIN account debit
-        ON (debit.party_id, debit.kind, debit.currency) = (t.debit_party, t.debit_kind, t.currency)
-    LEFT JOIN account credit
-        ON (credit.party_id, credit.kind, credit.currency)
-           = (t.credit_party, t.credit_kind, t.currency)
-    WHERE t.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
+    SELECT transfer_id, lead_id, lead_day(lead_id), attempt_id, code, debit_account, credit_account,
+           amount_micros, currency, reverses, part, at
+    FROM jsonb_populate_recordset(NULL::transfer, $1::jsonb->'transfers')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
     ON CONFLICT (lead_id, day, transfer_id) DO NOTHING
 ),
 -- for outbox
@@ -390,6 +380,13 @@ JOIN (SELECT DISTINCT * FROM unnest($1::integer[], $2::text[]) AS a (buyer_id, w
     USING (buyer_id, win)
 ORDER BY c.buyer_id, c.win
 FOR NO KEY UPDATE OF c
+
+-- name: accounts_found
+-- The ids of the accounts that transfers name.
+SELECT id, party_id, kind, currency
+FROM account
+JOIN unnest($1::integer[], $2::text[], $3::text[]) AS named (party_id, kind, currency)
+    USING (party_id, kind, currency)
 
 -- name: accounts_exist
 -- The accounts that transfers name.
