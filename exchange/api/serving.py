@@ -122,11 +122,11 @@ class Connection(RequestHandler):
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()
         serving: Any = self._manager
-        self._keepalive_handle = self._loop.call_later(serving.head_read_s, self._process_keepalive)
+        self._keepalive_handle = self._loop.call_later(serving.head_read_s, self._first_head_due)
 
-    def _process_keepalive(self) -> None:
+    def _first_head_due(self) -> None:
         if self._request_count:
-            super()._process_keepalive()
+            self._process_keepalive()
         else:
             self._keepalive_handle = None
             self.force_close()

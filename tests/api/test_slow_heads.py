@@ -66,7 +66,7 @@ async def test_once_a_request_was_read_the_keep_alive_time_is_what_counts() -> N
         first, loop = connection._keepalive_handle, asyncio.get_running_loop()
         assert first is not None
         first.cancel()
-        connection._process_keepalive()  # the time of the first head runs out
+        connection._first_head_due()  # the time of the first head runs out
         then = connection._keepalive_handle
         assert then is not None
         assert then is not first
@@ -87,7 +87,7 @@ async def test_a_request_that_is_being_answered_is_no_late_head() -> None:
         reader, writer = await connected(runner)
         writer.write(REQUEST)
         await begun.wait()
-        connection_of(runner)._process_keepalive()
+        connection_of(runner)._first_head_due()
         go_on.set()
         assert (await reader.readuntil(b"served")).startswith(b"HTTP/1.1 200 ")
         writer.close()
