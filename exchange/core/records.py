@@ -275,8 +275,8 @@ class CustodyRow(Row, frozen=True, kw_only=True):
 
 class TransferRow(Row, frozen=True, kw_only=True):
     """One debit, one credit, amount > 0. Accounts are named `(party_id, kind)`; the writer knows
-    their ids (and makes a missing account). `transfer_id` is deterministic: posting twice is harmless. A
-    reversal names the leg it takes back and which part of it (from 1)."""
+    their ids (and makes a missing account). `transfer_id` is deterministic: posting twice is
+    harmless. A reversal names the leg it takes back and which part of it (from 1)."""
 
     transfer_id: str
     lead_id: str
