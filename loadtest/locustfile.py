@@ -1,8 +1,8 @@
 """The canonical workload, for Locust:
 
-    EXCHANGE_KEYS="brightleads=ex_live_...,ratewise=ex_live_..." locust -f loadtest/locustfile.py
+    LOADTEST_KEYS="brightleads=ex_live_...,ratewise=ex_live_..." locust -f loadtest/locustfile.py
 
-loads the exchange at `EXCHANGE_URL` (http://127.0.0.1:8080) for a minute, prints how it goes, and
+loads the exchange at `LOADTEST_URL` (http://127.0.0.1:8080) for a minute, prints how it goes, and
 leaves Locust's report and ours in `build/load/`. `--headful` shows Locust's own web page instead.
 `python -m loadtest.load` (`make load`) starts an exchange with buyers to load.
 
@@ -54,7 +54,7 @@ def _arguments(parser: Any) -> None:
         headless=True,
         only_summary=True,
         loglevel="WARNING",
-        host=os.environ.get("EXCHANGE_URL", options.URL),
+        host=os.environ.get("LOADTEST_URL", options.URL),
     )
 
 

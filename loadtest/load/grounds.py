@@ -104,7 +104,7 @@ def generator(
     command += [f"--watch=exchange={where.exchange_pid}", f"--watch=buyers={where.buyers_pid}"]
     return subprocess.Popen(
         [*command, *arguments],
-        env=os.environ | {"EXCHANGE_KEYS": keys},
+        env=os.environ | {"LOADTEST_KEYS": keys},
         preexec_fn=_die_with_parent,
     )
 

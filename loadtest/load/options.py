@@ -29,7 +29,7 @@ A load sells as the sellers of {market} do: {sellers}.
 Give at least one key, made on the exchange that is to be loaded:
 
     exchange apply {market}
-    export EXCHANGE_KEYS="{first}=$(exchange key create seller {first})"
+    export LOADTEST_KEYS="{first}=$(exchange key create seller {first})"
     locust -f loadtest/locustfile.py
 
 or let `make load` start an exchange of its own, with buyers."""
@@ -54,7 +54,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the exchange's workload")
     add_shape_to(group, seed=int(time.time()) % 1_000_000)
     add = group.add_argument
-    add("--keys", default=os.environ.get("EXCHANGE_KEYS", ""), help="seller=key,seller=key")
+    add("--keys", default=os.environ.get("LOADTEST_KEYS", ""), help="seller=key,seller=key")
     add("--watch", action="append", default=[], metavar="NAME=PID", help="show its CPU, too")
     add("--fresh", action="store_true", help="nobody was sold there before: no duplicates")
     add("--troubles", action="store_true", help=argparse.SUPPRESS)
@@ -128,6 +128,6 @@ def _tried(url: str, seller: str, key: str, market: markets.Market, file: Path) 
         )
     except OSError as error:
         leave(
-            f"nothing answers at {url} ({error}). Set EXCHANGE_URL, or let `make load` start an "
+            f"nothing answers at {url} ({error}). Set LOADTEST_URL, or let `make load` start an "
             "exchange of its own"
         )

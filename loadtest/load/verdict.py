@@ -114,7 +114,7 @@ def _missed(phase: PhaseFigures) -> Iterator[str]:
 
 
 def _bottleneck(phase: PhaseFigures) -> str:
-    if phase.cpu.get(OTHERS, 0.0) >= OTHERS_MAX:
+    if _others(phase) >= OTHERS_MAX:
         return f"other work on this machine took {phase.cpu[OTHERS]:.1f} cores"
     if phase.cpu.get("generator", 0.0) >= CORE_FULL:
         return f"the load generator was the bottleneck ({phase.cpu['generator']:.0%} of a core)"
@@ -123,6 +123,12 @@ def _bottleneck(phase: PhaseFigures) -> str:
     if phase.cpu.get("buyers", 0.0) >= CORE_FULL:
         return f"the simulated buyers were the bottleneck ({phase.cpu['buyers']:.0%} of a core)"
     return ""
+
+
+def _others(phase: PhaseFigures) -> float:
+    """Cores that others used; not known while the exchange itself may be among them."""
+    is_watched = not phase.cpu.keys() <= {OTHERS, "generator", "sampler"}
+    return phase.cpu.get(OTHERS, 0.0) if is_watched else 0.0
 
 
 def _why(phase: PhaseVerdict) -> list[str]:
@@ -189,7 +195,7 @@ def _bounded(figures: Figures) -> list[str]:
     full = [
         phase
         for phase in figures.phases
-        if phase.judged and phase.busy >= MACHINE_FULL and phase.cpu.get(OTHERS, 0.0) < OTHERS_MAX
+        if phase.judged and phase.busy >= MACHINE_FULL and _others(phase) < OTHERS_MAX
     ]
     found = []
     if full:

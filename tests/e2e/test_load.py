@@ -59,7 +59,7 @@ def locust(
     return subprocess.run(
         [*LOCUST, "--to", str(tmp_path), *arguments],
         cwd=ROOT,
-        env=os.environ | {"EXCHANGE_URL": "http://127.0.0.1:9", "EXCHANGE_KEYS": ""} | environment,
+        env=os.environ | {"LOADTEST_URL": "http://127.0.0.1:9", "LOADTEST_KEYS": ""} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -72,7 +72,7 @@ TAUGHT: dict[str, tuple[tuple[str, ...], str, str]] = {
     "no keys": (
         (),
         "",
-        'export EXCHANGE_KEYS="brightleads=$(exchange key create seller brightleads)"',
+        'export LOADTEST_KEYS="brightleads=$(exchange key create seller brightleads)"',
     ),
     "a stranger": ((), "nobody=ex_live_a_b", "there are: brightleads, homequote, ratewise"),
     "no market": (("--market", "none.toml"), KEYS, "--market none.toml cannot be read"),
@@ -86,7 +86,7 @@ TAUGHT: dict[str, tuple[tuple[str, ...], str, str]] = {
 @pytest.mark.parametrize("case", TAUGHT)
 def test_locust_says_what_it_was_not_told(case: str, tmp_path: Path) -> None:
     arguments, keys, words = TAUGHT[case]
-    run = locust(tmp_path, *arguments, EXCHANGE_KEYS=keys)
+    run = locust(tmp_path, *arguments, LOADTEST_KEYS=keys)
     assert run.returncode == 2, run.stdout + run.stderr
     assert words in run.stderr
     assert "Traceback" not in run.stderr

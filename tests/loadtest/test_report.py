@@ -230,6 +230,13 @@ def test_a_run_whose_bottleneck_was_not_the_exchange_is_not_valid(who: str) -> N
     assert found.headline.startswith("No verdict")
 
 
+def test_who_is_not_watched_may_be_the_exchange_and_is_no_reason_to_doubt() -> None:
+    the = run()
+    _, found = counted(the, requests_of(the), samples(busy_s=1.9, cpu_s={"generator": 0.2}))
+    assert found.valid
+    assert found.holds
+
+
 def test_a_ramp_carries_the_last_rate_before_the_first_that_failed() -> None:
     the = run("ramp", rate=500.0, seconds=100.0)
     broken = the.phases[7]  # the seventh step, 350 leads a second
