@@ -55,19 +55,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def verdict(run: Run, figures: Figures) -> Verdict:
     """Judge a run."""
     phases = [_judged(phase) for phase in figures.phases if phase.judged]
-    if run.ended_early and phases:
-        phases[-1] = _ended_early(phases[-1], run.ended_early)
+    if phases:
+        phases[-1] = _at_the_end(phases[-1], run, figures)
     carried = _carried(figures, phases)
     failed = [phase for phase in phases if not phase.holds]
     valid = not any(phase.invalid for phase in phases)
     told = failed[:RAMP_TOLD] if run.shape == "ramp" else failed
     because = [f"{phase.name}: {words}" for phase in told for words in _why(phase)]
-    because += _grown(run, figures) + _bounded(figures)
-    holds = not failed and not _grown(run, figures)
-    if run.shape == "ramp":
-        holds = carried is not None
+    because += _bounded(figures, {phase.name for phase in failed[:1]})
+    holds = carried is not None if run.shape == "ramp" else not failed
     return Verdict(
-        holds=holds and bool(figures.phases),
+        holds=holds and bool(phases),
         valid=valid,
         carries=carried,
         headline=_headline(run, carried, failed, valid),
@@ -76,8 +74,11 @@ def verdict(run: Run, figures: Figures) -> Verdict:
     )
 
 
-def _ended_early(last: PhaseVerdict, why: str) -> PhaseVerdict:
-    return msgspec.structs.replace(last, holds=False, missed=[*last.missed, why])
+def _at_the_end(last: PhaseVerdict, run: Run, figures: Figures) -> PhaseVerdict:
+    """The last phase, with what only the end shows."""
+    missed = [*last.missed, *_grown(run, figures)]
+    missed += [run.ended_early] if run.ended_early else []
+    return msgspec.structs.replace(last, holds=last.holds and not missed, missed=missed)
 
 
 def _judged(phase: PhaseFigures) -> PhaseVerdict:
@@ -191,7 +192,8 @@ def _grown(run: Run, figures: Figures) -> list[str]:
     ]
 
 
-def _bounded(figures: Figures) -> list[str]:
+def _bounded(figures: Figures, failed: set[str]) -> list[str]:
+    """What bounded the run, besides the budget."""
     full = [
         phase
         for phase in figures.phases
@@ -206,6 +208,14 @@ def _bounded(figures: Figures) -> list[str]:
             f"{used:.1f} of them with the generator and the simulated buyers: on a machine of its "
             "own the exchange carries more"
         )
+    found += [
+        f"{group} used {used:.0%} of its core at {phase.rate:.0f} leads/s: more workers may carry "
+        "more"
+        for phase in figures.phases
+        if phase.name in failed
+        for group, used in phase.cpu.items()
+        if group.startswith("worker") and used >= CORE_FULL
+    ]
     if not figures.scraped:
         found.append("/metrics could not be read: what the exchange adds is not known, nor judged")
     return found

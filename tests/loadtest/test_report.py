@@ -13,7 +13,7 @@ from loadtest.load.notes import Request, Run
 from loadtest.load.plots import Line, plot, scale
 from loadtest.load.report import HTML, JSON, Report, written
 from loadtest.load.sampling import Sample
-from loadtest.load.shapes import SHAPES
+from loadtest.load.shapes import SHAPES, cut
 from loadtest.load.verdict import Verdict, verdict
 
 BEGAN = 1_800_000_000.0
@@ -275,3 +275,22 @@ def test_a_soak_in_which_a_worker_grows_does_not_hold() -> None:
     _, found = counted(the, requests_of(the), growing)
     assert not found.holds
     assert "the memory of worker 1 grew" in found.because[-1]
+    assert found.headline == "Would not carry 10 leads/s within the budget."
+
+
+def test_a_worker_whose_core_was_full_is_told_for_more_workers_may_carry_more() -> None:
+    the = run()
+    slow = samples(grew=sample(0, added_counts=SLOW).grew, cpu_s={"worker 1": 0.97}, busy_s=1.1)
+    _, found = counted(the, requests_of(the), slow)
+    assert found.because[-1] == (
+        "worker 1 used 97% of its core at 100 leads/s: more workers may carry more"
+    )
+
+
+def test_a_load_that_was_stopped_is_judged_as_far_as_it_came() -> None:
+    the = run("ramp", rate=500.0, seconds=100.0)
+    the = msgspec.structs.replace(the, ended_early="it was stopped", phases=cut(the.phases, 42.0))
+    _, found = counted(the, requests_of(the), [sample(second) for second in range(42)])
+    assert [phase.name for phase in found.phases] == ["step 1", "step 2", "step 3", "step 4"]
+    assert found.phases[-1].missed == ["it was stopped"]
+    assert found.carries == 150.0
