@@ -17,7 +17,7 @@ from tests.effects.sales import Sale, add_parties
 pytestmark = pytest.mark.real
 
 RACERS = 40
-WINDOWS = (("claims.1.total", 10_000, 1),)
+Windows = tuple[tuple[str, int, int], ...]
 _numbers = count(1)
 
 
@@ -38,14 +38,21 @@ async def writers(database_url: str, database: asyncpg.Connection) -> AsyncItera
         await writer.close()
 
 
+@pytest.fixture(params=[(), (("claims.1.total", 10_000, 1),)], ids=["no caps", "a strict cap"])
+def windows(request: pytest.FixtureRequest) -> Windows:
+    """What the INTENTs hold: with strict caps they are written by another statement."""
+    found: Windows = request.param
+    return found
+
+
 def consumer() -> str:
     """Somebody new."""
     return "\\x" + f"{next(_numbers):064x}"
 
 
-async def kinds(writers: list[Commits], sales: list[Sale]) -> Counter[str]:
+async def kinds(writers: list[Commits], sales: list[Sale], windows: Windows = ()) -> Counter[str]:
     """What the INTENTs of these leads are answered, sent all at once and by turns."""
-    units = [sale.intent(windows=WINDOWS) for sale in sales]
+    units = [sale.intent(windows=windows) for sale in sales]
     answers = await asyncio.gather(
         *(writers[n % len(writers)].commit(unit) for n, unit in enumerate(units))
     )
@@ -53,31 +60,33 @@ async def kinds(writers: list[Commits], sales: list[Sale]) -> Counter[str]:
 
 
 async def test_of_many_leads_of_one_consumer_one_is_sold(
-    writers: list[Commits], database: asyncpg.Connection
+    writers: list[Commits], database: asyncpg.Connection, windows: Windows
 ) -> None:
     who = consumer()
     sales = [Sale(consumer=who) for _ in range(RACERS)]
-    assert await kinds(writers, sales) == {"done": 1, "duplicate": RACERS - 1}
+    assert await kinds(writers, sales, windows) == {"done": 1, "duplicate": RACERS - 1}
     leads = await database.fetch(
         "SELECT lead_id FROM person_key WHERE hmac = $1", bytes.fromhex(who[2:])
     )
     assert len(leads) == 1, "nothing is kept of a lead that was refused"
 
 
-async def test_many_consumers_of_two_leads_each_are_sold_once_each(writers: list[Commits]) -> None:
+async def test_many_consumers_of_two_leads_each_are_sold_once_each(
+    writers: list[Commits], windows: Windows
+) -> None:
     people = [consumer() for _ in range(RACERS)]
     sales = [Sale(consumer=who) for who in people + people[::-1]]
-    assert await kinds(writers, sales) == {"done": RACERS, "duplicate": RACERS}
+    assert await kinds(writers, sales, windows) == {"done": RACERS, "duplicate": RACERS}
 
 
 async def test_direct_leads_are_fenced_when_they_leave_not_when_they_arrive(
-    writers: list[Commits],
+    writers: list[Commits], windows: Windows
 ) -> None:
     who = consumer()
     sales = [Sale(consumer=who) for _ in range(6)]
     for sale in sales:
         assert (await writers[0].commit(sale.received())).kind == "done"
-    assert await kinds(writers, sales) == {"done": 1, "duplicate": 5}
+    assert await kinds(writers, sales, windows) == {"done": 1, "duplicate": 5}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,7 @@ async def test_the_next_buyer_of_one_lead_is_no_duplicate_of_the_one_before(
 
 
 async def test_what_is_committed_while_a_claim_waits_is_seen_and_others_do_not_wait(
-    writers: list[Commits], app: asyncpg.Connection, database: asyncpg.Connection
+    writers: list[Commits], app: asyncpg.Connection, database: asyncpg.Connection, windows: Windows
 ) -> None:
     who, first = consumer(), Sale()
     async with app.transaction():
@@ -118,12 +127,12 @@ async def test_what_is_committed_while_a_claim_waits_is_seen_and_others_do_not_w
             first.lead_id,
             who,
         )
-        waiting = asyncio.create_task(kinds(writers[:1], [Sale(consumer=who)]))
+        waiting = asyncio.create_task(kinds(writers[:1], [Sale(consumer=who)], windows))
         while not await database.fetchval(
             "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
         ):
             assert not waiting.done()
-        assert await kinds(writers[1:2], [Sale(consumer=consumer())]) == {"done": 1}
+        assert await kinds(writers[1:2], [Sale(consumer=consumer())], windows) == {"done": 1}
         rows = Rows(app)
         await rows.add("lead", lead_id=first.lead_id)
         await rows.add(
