@@ -12,8 +12,9 @@ one does not. The limits come with each call, so an edited cap never resets its 
 *Valkey may forget, or remember an older state.* So the counters of a buyer are believed only in
 the generation that Postgres issued for them, on the server and history (`Valkey.life`) they were
 loaded in, and while their sequence does not fall. A market that changes which windows sales count
-in forgets them too: they are recounted in Postgres first (`recount`), and a process whose market is
-older, or newer than what it last looked at, looks again. Otherwise the buyer is closed: one elected
+in forgets them too: they are recounted in Postgres first (`recount`), a process of a newer market
+looks again, and one of an older market stays out until it has the newer; a post between reserve and
+INTENT at that moment counts in its old windows alone. Otherwise the buyer is closed: one elected
 rebuilder (the lock on its row of `cap_generation`) counts its sales and live attempts in Postgres
 and loads them as a new generation, and the others wait for it, a bounded time. Of holds that are
 not in Postgres yet (between reserve and INTENT), those that Valkey still has are carried over;
