@@ -145,6 +145,21 @@ async def test_a_unit_whose_chain_does_not_follow_is_stale(commits: Commits) -> 
     assert (await commits.commit(result)).kind == "done"
 
 
+async def test_a_batch_that_is_not_as_it_says_is_undone_and_all_others_are_written(
+    commits: Commits, database: asyncpg.Connection
+) -> None:
+    sales = [Sale() for _ in range(5)]
+    await together(commits, [sale.intent() for sale in sales])
+    results = [sale.result() for sale in sales]
+    await commits.commit(results[2])
+    answers = await together(commits, [*results, Sale().intent()])
+    kinds = [one.kind for one in answers]
+    assert kinds == ["done", "done", "stale", "done", "done", "done"]
+    for sale in sales:
+        state = await state_of(database, sale.lead_id)
+        assert (state["state"], state["transferred"], state["events"]) == ("sold", PRICE, 3)
+
+
 async def test_a_key_or_a_lead_that_exists_is_a_conflict(
     commits: Commits, database: asyncpg.Connection
 ) -> None:
