@@ -22,15 +22,14 @@ OpenMetrics.
 
 import asyncio
 import os
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal, Protocol
 
-from exchange.core.model import ContractAnswer
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
 from exchange.core.records import PingRecord, PostRecord, RequestRecord
 from exchange.effects.metrics.families import FAMILIES, LABELS, Family, Labels
@@ -104,12 +103,15 @@ class Metrics:
     def pings(self, records: Sequence[PingRecord]) -> None:
         """Count a batch of pings: added up here first, then one addition per label set."""
         outcomes: Counter[Labels] = Counter()
-        answers: Counter[tuple[int, int | None]] = Counter()
+        waited: defaultdict[tuple[int, int | None], list[float]] = defaultdict(list)
         not_asked: Counter[int] = Counter()
         for record in records:
             outcomes[self._ping_labels(record)] += 1
-            not_asked.update(record.reason_counts)
-            answers.update([(answer.buyer_id, answer.non_bid) for answer in record.answers])
+            for code, count in record.reason_counts.items():
+                not_asked[code] += count
+            for answer in record.answers:
+                waited[answer.buyer_id, answer.non_bid].append(answer.waited_ms)
+        answers = Counter({answer: len(waits) for answer, waits in waited.items()})
         self._add("exchange_pings_total", outcomes)
         self._add("exchange_answers_total", self._by_buyer(answers))
         self._add(
@@ -120,9 +122,11 @@ class Metrics:
         self._limits_in(not_asked, answers)
         late = sum(record.late_ms > 0 for record in records)
         self._add("exchange_pings_late_total", {(): late})
-        self._observe("exchange_ping_seconds", (), (r.took_ms / 1e3 for r in records))
-        self._observe("exchange_ping_added_seconds", (), (r.added_ms / 1e3 for r in records))
-        self._observe_answers(answer for record in records for answer in record.answers)
+        self._observe_all("exchange_ping_seconds", (), [r.took_ms / 1e3 for r in records])
+        self._observe_all("exchange_ping_added_seconds", (), [r.added_ms / 1e3 for r in records])
+        for (buyer, _), waits in waited.items():
+            seconds = [waited_ms / 1e3 for waited_ms in waits]
+            self._observe_all("exchange_answer_seconds", (self._party(buyer),), seconds)
         if records:
             slow = max(records, key=lambda record: record.added_ms)
             self._exemplify("exchange_ping_seconds", (), slow.took_ms, slow.ping.ping_id)
@@ -276,13 +280,6 @@ class Metrics:
             if code in _LIMIT:
                 self.limit_hit(_LIMIT[code], count)
 
-    def _observe_answers(self, answers: Iterable[ContractAnswer]) -> None:
-        waited: dict[int, list[float]] = {}
-        for answer in answers:
-            waited.setdefault(answer.buyer_id, []).append(answer.waited_ms / 1e3)
-        for buyer, seconds in waited.items():
-            self._observe("exchange_answer_seconds", (self._party(buyer),), seconds)
-
     def _steps(self, record: PostRecord) -> None:
         for step in record.steps:
             buyer = self._party(step.buyer_id)
@@ -309,12 +306,27 @@ class Metrics:
             series[key] = series.get(key, 0) + amount
 
     def _observe(self, name: str, labels: Labels, values: Iterable[float]) -> None:
-        bounds = FAMILIES[name].buckets
-        series = self._counts.histograms.setdefault(name, {})
-        row = series.setdefault(self._bounded(name, series, labels), [0] * (len(bounds) + 2))
+        bounds, row = FAMILIES[name].buckets, self._row(name, labels)
         for value in values:
             row[bisect_left(bounds, value)] += 1
             row[-1] += value
+
+    def _observe_all(self, name: str, labels: Labels, values: list[float]) -> None:
+        """As `_observe`, for many values: sorted, they are counted by bucket and not one by one."""
+        bounds, row = FAMILIES[name].buckets, self._row(name, labels)
+        row[-1] += sum(values)
+        values.sort()
+        counted = 0
+        for place, bound in enumerate(bounds):
+            upto = bisect_right(values, bound, counted)
+            row[place] += upto - counted
+            counted = upto
+        row[len(bounds)] += len(values) - counted
+
+    def _row(self, name: str, labels: Labels) -> list[float]:
+        series = self._counts.histograms.setdefault(name, {})
+        key = self._bounded(name, series, labels)
+        return series.setdefault(key, [0] * (len(FAMILIES[name].buckets) + 2))
 
     def _exemplify(self, name: str, labels: Labels, value_ms: float, record_id: str) -> None:
         """The newest of a bucket is kept: an id that `exchange explain` knows."""
