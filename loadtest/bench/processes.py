@@ -4,6 +4,7 @@ die with us."""
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -159,7 +160,8 @@ def _done(command: list[str]) -> str:
 def first_line(process: "subprocess.Popen[str]", what: str) -> dict[str, Any]:
     """What a child says when it is ready. Raises `NotStarted`."""
     assert process.stdout is not None, "children are started with a pipe"
-    line = process.stdout.readline()
+    is_said, _, _ = select.select([process.stdout], [], [], READY_S)
+    line = process.stdout.readline() if is_said else ""
     if not line:
         raise NotStarted(f"{what} did not start")
     ready: dict[str, Any] = json.loads(line)

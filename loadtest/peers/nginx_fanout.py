@@ -57,10 +57,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def worker_of(master: int) -> int:
-    """The pid of the one worker."""
-    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-    return int(children[0])
+def worker_of(master: int, port: int) -> int | None:
+    """The pid of the one worker once it answers; `None` before. The master listens first and forks
+    then, so a connection alone says nothing."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
 
 
 def serve(spec: argparse.Namespace) -> int:
@@ -74,14 +79,14 @@ def serve(spec: argparse.Namespace) -> int:
     with subprocess.Popen(command, preexec_fn=_die_with_parent) as nginx:
         signal.signal(signal.SIGTERM, lambda *_: nginx.terminate())
         until = time.monotonic() + START_S
-        while nginx.poll() is None and time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        if nginx.poll() is None:
-            print(json.dumps({"pid": worker_of(nginx.pid), "port": port}), flush=True)
+        worker = None
+        while worker is None and nginx.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+            worker = worker_of(nginx.pid, port)
+        if worker is None:
+            nginx.terminate()
+        else:
+            print(json.dumps({"pid": worker, "port": port}), flush=True)
         return nginx.wait()
 
 
