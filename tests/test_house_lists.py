@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from exchange.config import Limits
-from exchange.core.reasons import Delivery, Loss, NonBid, Reason
+from exchange.core.ledger import TransferCode
+from exchange.core.reasons import Delivery, Loss, NonBid, Reason, ReturnReason
 from exchange.effects.metrics import FAMILIES, LABELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,12 @@ FROZEN: dict[type[IntEnum], str] = {
         PING_MISMATCH 710 DUPLICATE 711 CONSENT_MISSING 712 INTERRUPTED 713
         PERSONAL_DATA_IN_PING 714 POST_RUNNING 715 WRITTEN_OFF 716
     """,
+    ReturnReason: """
+        INVALID_PHONE 800 DISCONNECTED 801 WRONG_PERSON 802 NEVER_REQUESTED 803 DUPLICATE 804
+        EXISTING_CUSTOMER 805 OUT_OF_AREA 806 OUTSIDE_CRITERIA 807 UNDER_AGE 808 NO_CONSENT 809
+        LITIGATOR_DNC 810 INCOMPLETE 811 FRAUD 812 LANGUAGE 813 NO_CONTACT 814
+    """,
+    TransferCode: "PAYOUT 1 FEE 2 RETURN_BORNE 3 CLAWBACK_KEPT 4",
     Delivery: "NOT_SENT 0 REJECTED 1 ACCEPTED 2 UNKNOWN 3",
 }
 """What each number has meant since it was first written down. A new member is a new entry here; an
@@ -71,8 +78,10 @@ def test_a_code_never_changes_its_number(codes: type[IntEnum]) -> None:
     assert {member.name: member.value for member in codes} == frozen(FROZEN[codes])
 
 
-@pytest.mark.parametrize("codes", [NonBid, Loss, Reason])
-def test_every_code_has_a_sentence_of_its_own(codes: type[NonBid | Loss | Reason]) -> None:
+@pytest.mark.parametrize("codes", [NonBid, Loss, Reason, ReturnReason])
+def test_every_code_has_a_sentence_of_its_own(
+    codes: type[NonBid | Loss | Reason | ReturnReason],
+) -> None:
     sentences = [member.sentence for member in codes]
     assert len(set(sentences)) == len(sentences)
     for sentence in sentences:

@@ -8,6 +8,8 @@ edited: a return is a reversing transfer, and a leg may be reversed in parts.
 sale     Dr buyer.receivable  Cr seller.payable   payout
          Dr buyer.receivable  Cr house.margin     fee      (a negative fee swaps the sides)
 return   the same legs with the sides swapped, whole or in parts
+         Dr house.margin      Cr buyer.receivable what the seller does not bear of its part
+         Dr seller.payable    Cr house.margin     (replaced instead of credited)
 ```
 Amounts are micros. A balance is debits less credits: what a buyer owes is positive, what the house
 owes a seller negative.
@@ -15,11 +17,14 @@ owes a seller negative.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum
 from typing import Final, Literal
 
+from msgspec.structs import replace
+
+from exchange.core.money import credit_parts
 from exchange.core.records import TransferRow
 
 HOUSE: Final = 1
@@ -45,6 +50,10 @@ class TransferCode(IntEnum):
 
     PAYOUT = 1
     FEE = 2
+    RETURN_BORNE = 3
+    """The seller's part of a credit that the seller does not bear: the house does."""
+    CLAWBACK_KEPT = 4
+    """What a seller gave back of a replaced lead: the house pays the replacement with it."""
 
 
 REVERSAL: Final = 100
@@ -126,6 +135,90 @@ def reversal(
         part=part,
         at=at,
     )
+
+
+def return_transfers(
+    legs: Sequence[TransferRow],
+    *,
+    credit_micros: int,
+    clawback_micros: int,
+    credited_micros: int,
+    part: int,
+    at: datetime,
+) -> tuple[TransferRow, ...]:
+    """The credit memo and the clawback of a granted return, in one list.
+
+    `legs` are the sale's transfers (`sale_transfers` makes them again, ids and all), at least one.
+    The credit takes back payout and fee in the proportion of the sale; of the payout's part the
+    seller bears `clawback_micros` and the house the rest (`RETURN_BORNE`). A clawback without a
+    credit is a replacement's: the house keeps it (`CLAWBACK_KEPT`). `credited_micros` is what the
+    buyer was credited before, `part` numbers the credits of this sale from 1.
+
+    Raises `ValueError` for a credit the price does not have left, or a clawback beyond the
+    seller's part. No leg is ever taken back beyond its amount, however many parts there are.
+    """
+    amounts = {leg.code: leg.amount_micros for leg in legs}
+    payout = amounts.get(TransferCode.PAYOUT, 0)
+    price = sum(leg.amount_micros * (1 if _owed_by_buyer(leg) else -1) for leg in legs)
+    sale = {"price_micros": price, "payout_micros": payout, "credited_micros": credited_micros}
+    payout_part, fee_part = credit_parts(credit_micros, **sale)
+    at_stake = payout_part if credit_micros else credit_parts(price - credited_micros, **sale)[0]
+    if not 0 <= clawback_micros <= at_stake:
+        raise ValueError("a seller gives back no more than its part of the credit")
+    taken = {int(TransferCode.FEE): abs(fee_part)}
+    if credit_micros:
+        taken[TransferCode.PAYOUT] = clawback_micros
+    found = [
+        reversal(leg, at=at, part=part, amount_micros=taken[leg.code])
+        for leg in legs
+        if taken.get(leg.code)
+    ]
+    for leg in legs:
+        if leg.code == TransferCode.PAYOUT:
+            found += _house_legs(leg, payout_part, clawback_micros, part=part, at=at)
+    return tuple(found)
+
+
+def _house_legs(
+    sold: TransferRow, payout_part: int, clawback_micros: int, *, part: int, at: datetime
+) -> Iterator[TransferRow]:
+    """What a return moves between the house and one party; `sold` is the sale's payout."""
+    house, buyer = (HOUSE, "margin"), (sold.debit_party, sold.debit_kind)
+    seller = (sold.credit_party, sold.credit_kind)
+    if borne := max(0, payout_part - clawback_micros):
+        yield _beside(sold, TransferCode.RETURN_BORNE, house, buyer, borne, part=part, at=at)
+    if kept := max(0, clawback_micros - payout_part):
+        yield _beside(sold, TransferCode.CLAWBACK_KEPT, seller, house, kept, part=part, at=at)
+
+
+def _beside(
+    sold: TransferRow,
+    code: TransferCode,
+    debit: tuple[int, str],
+    credit: tuple[int, str],
+    amount_micros: int,
+    *,
+    part: int,
+    at: datetime,
+) -> TransferRow:
+    """A transfer of the same sale that takes back none of its legs."""
+    return replace(
+        sold,
+        transfer_id=derived_id(sold.attempt_id, int(code), part),
+        code=int(code),
+        debit_party=debit[0],
+        debit_kind=debit[1],
+        credit_party=credit[0],
+        credit_kind=credit[1],
+        amount_micros=amount_micros,
+        part=part,
+        at=at,
+    )
+
+
+def _owed_by_buyer(leg: TransferRow) -> bool:
+    """Every leg of a sale but a negative fee is debited to the buyer's receivable."""
+    return leg.debit_kind == "receivable"
 
 
 def balances(transfers: Iterable[TransferRow]) -> dict[AccountName, int]:

@@ -21,7 +21,7 @@ from exchange.core.model import Fact, MarketDoc
 from exchange.core.money import AMOUNT_MICROS_MAX, PRICE_MICROS_MAX, BadMoney, micros_of
 from exchange.core.toml_lines import Path, lines_of
 
-MONEY: Final = frozenset({"price", "bid_min", "bid_max", "floor", "fixed", "money"})
+MONEY: Final = frozenset({"price", "bid_min", "bid_max", "floor", "fixed", "money", "refer_over"})
 """Settings that hold money: decimal strings, because a TOML float is not exact."""
 _NOT_YET: Final = {
     "max_sales": "every lead is sold once; shared sales are not offered yet",

@@ -114,11 +114,32 @@ class SourceTerms(Terms, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class WindowTerms(Terms, frozen=True, kw_only=True):
+    """Until when a return may be asked for: hours, or to the end of the n-th business day (Monday
+    to Friday, no holidays), or to the end of a day of the next month. One of them; 120 hours when
+    none stands. Counted from the delivery, or from the 1st of the next month."""
+
+    window_hours: int | None = None
+    window_business_days: int | None = None
+    window_until_day: int | None = None
+    window_from: Literal["delivery", "next_month"] = "delivery"
+
+
+class ClawbackTerms(WindowTerms, frozen=True, kw_only=True):
+    """What a seller gives back of a return its buyer asked for within this window: a share of its
+    payout, 0 to 1."""
+
+    share: Decimal = Decimal(1)
+
+
 class SellerTerms(Terms, frozen=True, kw_only=True):
-    """A party that sends pings. `sources` may be a list of names (defaults) or a table of terms."""
+    """A party that sends pings. `sources` may be a list of names (defaults) or a table of terms.
+    Without `clawback` it keeps its payout whatever is returned."""
 
     name: str = ""
     margin: Margin = Margin()
+    clawback: ClawbackTerms | None = None
+    time_zone: str | None = None
     sources: dict[str, SourceTerms] | tuple[str, ...] = ()
     rate_per_s: int = 200
     webhook_url: str | None = None
@@ -167,12 +188,43 @@ class InDoubtTerms(Terms, frozen=True, kw_only=True):
     hold_s: int = 600
 
 
-class ReturnTerms(Terms, frozen=True, kw_only=True):
-    """The return policy; decoded and kept with the sale, adjudicated elsewhere."""
+class ReasonTerms(Terms, frozen=True, kw_only=True):
+    """What is agreed for one return reason. `evidence`: names the claim must bring (left out: what
+    the trade asks, `reasons.ReturnReason.evidence`). `max_rate` is a share of the cycle's sales.
+    `to_person`: `true` a person always decides, `false` evidence is enough where nothing in the
+    books proves the claim, left out: the books decide, else a person."""
 
-    window_hours: int = 120
+    evidence: tuple[str, ...] | None = None
+    max_rate: Decimal | None = None
+    max_count: int | None = None
+    credit_percent: Decimal = Decimal(100)
+    to_person: bool | None = None
+
+
+class TrustedTerms(Terms, frozen=True, kw_only=True):
+    """A buyer whose word is taken, up to a ceiling per cycle of its own."""
+
+    max_rate: Decimal | None = None
+    max_count: int | None = None
+
+
+class ReturnTerms(WindowTerms, frozen=True, kw_only=True):
+    """The return policy, kept with the sale by the contract's version and judged by
+    `returns.adjudicate`. `max_rate` (1 is no limit) and `max_count` hold per `cycle` of the sale in
+    the contract's zone; `rounding` makes the rate a number of leads. From a price of `refer_over`
+    on a person decides. `appeal_hours = 0`: no appeal. `lapse_hours`: until an undecided case
+    closes by itself. `replace`: another lead instead of a credit."""
+
+    reasons: dict[str, ReasonTerms] | tuple[str, ...] = ()
+    cycle: Literal["week", "month"] = "month"
     max_rate: Decimal = Decimal("0.15")
-    reasons: tuple[str, ...] = ()
+    max_count: int | None = None
+    rounding: Literal["down", "half_up", "up"] = "down"
+    refer_over: str | None = None
+    appeal_hours: int = 72
+    lapse_hours: int = 168
+    replace: bool = False
+    trusted: TrustedTerms | None = None
 
 
 Criterion = Mapping[str, Any] | list[Any] | str | int | bool

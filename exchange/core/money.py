@@ -73,3 +73,23 @@ def split(price_micros: int, *, percent_millionths: int, fixed_micros: int) -> t
     """
     fee = min(price_micros, fixed_micros + price_micros * percent_millionths // 1_000_000)
     return price_micros - fee, fee
+
+
+def credit_parts(
+    credit_micros: int, *, price_micros: int, payout_micros: int, credited_micros: int
+) -> tuple[int, int]:
+    """How a credit divides between the seller's payout and the house's fee (which may be negative),
+    in the proportion of the sale, after `credited_micros` were credited before: `(payout part, fee
+    part)`. They add up to the credit.
+
+    Counted from the sum of all credits, so that however a price is credited in parts, the payout
+    parts end at the payout and the fee parts at the fee; the odd micro falls to the house. Raises
+    `ValueError` for a credit that the price does not have left.
+    """
+    if credit_micros < 0 or credited_micros < 0 or credit_micros + credited_micros > price_micros:
+        raise ValueError("no more can be credited than the price")
+    if credit_micros == 0:
+        return 0, 0
+    before = payout_micros * credited_micros // price_micros
+    payout = payout_micros * (credited_micros + credit_micros) // price_micros - before
+    return payout, credit_micros - payout

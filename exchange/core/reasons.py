@@ -7,6 +7,7 @@ Loss codes are OpenRTB's loss reasons likewise. `sentence(code)` is what people 
 """
 
 from enum import IntEnum
+from typing import Final
 
 
 class _Code(IntEnum):
@@ -117,6 +118,59 @@ class Reason(_Code):
         716,
         "A buyer that may have the lead never answered; it is not billed and not sold on.",
     )
+
+
+class ReturnReason(_Code):
+    """Why a buyer gives a lead back, in the words of the trade. A policy names those it accepts;
+    `NO_CONTACT` is known so that it can be refused by name: not being reached is the buyer's risk.
+    """
+
+    INVALID_PHONE = 800, "The phone number cannot be anyone's: it is not a number of the plan."
+    DISCONNECTED = 801, "The phone number was not in service when the lead was delivered."
+    WRONG_PERSON = 802, "The person reached is not the person of the record."
+    NEVER_REQUESTED = 803, "The person reached says that nothing was asked for."
+    DUPLICATE = 804, "The buyer already had this consumer as a lead."
+    EXISTING_CUSTOMER = 805, "The consumer was a customer of the buyer already."
+    OUT_OF_AREA = 806, "The consumer lives outside the contract's area."
+    OUTSIDE_CRITERIA = 807, "The record does not meet the contract's criteria."
+    UNDER_AGE = 808, "The consumer is too young to make the contract that was asked for."
+    NO_CONSENT = 809, "There is no consent of the consumer to be called."
+    LITIGATOR_DNC = 810, "The number stands on a do-not-call list or is a known litigator's."
+    INCOMPLETE = 811, "A field that the contract's vertical requires is missing."
+    FRAUD = 812, "The record was made up, or sent by somebody else on purpose."
+    LANGUAGE = 813, "The consumer speaks no language the contract was made for."
+    NO_CONTACT = 814, "Nobody answered the buyer's calls."
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """What the trade asks a buyer to show where the books cannot tell (names of `EVIDENCE`)."""
+        return _ASKED.get(self, ())
+
+
+EVIDENCE: Final[dict[str, str]] = {
+    "call_log": "When the number was called, how often, and what was heard.",
+    "call_recording": "Where the recording of the call is kept.",
+    "carrier_lookup": "What a carrier said of the number, and when.",
+    "prior_lead": "The buyer's own id and date of the lead it already had.",
+    "customer_since": "Since when the consumer is a customer.",
+    "list_entry": "On which list the number stands, and since when.",
+    "document": "Where a document that shows it is kept.",
+}
+"""What a claim may bring. Values are references, codes and dates, never personal data."""
+
+_ASKED: Final[dict[ReturnReason, tuple[str, ...]]] = {
+    ReturnReason.INVALID_PHONE: ("carrier_lookup",),
+    ReturnReason.DISCONNECTED: ("call_log",),
+    ReturnReason.WRONG_PERSON: ("call_log",),
+    ReturnReason.NEVER_REQUESTED: ("call_recording",),
+    ReturnReason.DUPLICATE: ("prior_lead",),
+    ReturnReason.EXISTING_CUSTOMER: ("customer_since",),
+    ReturnReason.UNDER_AGE: ("call_log",),
+    ReturnReason.LITIGATOR_DNC: ("list_entry",),
+    ReturnReason.FRAUD: ("call_log",),
+    ReturnReason.LANGUAGE: ("call_log",),
+    ReturnReason.NO_CONTACT: ("call_log",),
+}
 
 
 class Delivery(IntEnum):
