@@ -20,6 +20,7 @@ from typing import Any
 
 import gevent
 import msgspec
+from geventhttpclient.response import HTTPConnectionClosed
 from locust import FastHttpUser, constant, events, task
 from locust.exception import StopUser
 
@@ -167,17 +168,11 @@ class Exchange(FastHttpUser):
     def ask(self, call: Call, judge: Callable[[Reply], Judged]) -> Reply:
         """Send a request, judge its answer, note both times; Locust hears the one since due."""
         sent = self.now()
-        with self.client.request(
-            call.method,
-            call.path,
-            name=call.name,
-            data=call.body,  # type: ignore[arg-type]  # bytes go as they are
-            headers=call.headers,
-            catch_response=True,
-        ) as response:
-            answered = self.now()
-            reply = _reply(response)
-            found = judge(reply)
+        response, resent = self._sent(call)
+        answered = self.now()
+        reply = _reply(response)
+        found = judge(reply)
+        with response:
             response.request_meta["response_time"] = (answered - call.due) * 1000
             if found.word == "expected":
                 response.success()
@@ -198,9 +193,28 @@ class Exchange(FastHttpUser):
                 found.what,
                 call.tmax_ms,
                 call.first,
+                resent,
             )
         )
         return reply
+
+    def _sent(self, call: Call) -> tuple[Any, bool]:
+        """The response. A connection that closes without a word is not the end: the request is sent
+        once more, as any seller's client must, since a server may close an idle connection at the
+        very moment it is used. Pings cost nothing and posts carry their key. Whether it was."""
+        response: Any = None
+        for resent in (False, True):
+            response = self.client.request(
+                call.method,
+                call.path,
+                name=call.name,
+                data=call.body,  # type: ignore[arg-type]  # bytes go as they are
+                headers=call.headers,
+                catch_response=True,
+            )
+            if not isinstance(response.request_meta["exception"], HTTPConnectionClosed):
+                return response, resent
+        return response, True
 
     def _progress(self) -> None:
         run, ends = self._run, self._run.phases[-1].ends
@@ -228,7 +242,6 @@ def _reply(response: Any) -> Reply:
     return Reply(
         status=response.status_code,
         body=response.content or b"",
-        replayed=response.headers.get("Idempotent-Replayed") == "true",
     )
 
 

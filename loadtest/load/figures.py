@@ -75,6 +75,7 @@ class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     start_late: Times
     words: dict[str, int]
+    resent: int
     cpu: dict[str, float]
     busy: float
     memory: dict[str, int]
@@ -189,6 +190,7 @@ def _phase(
         late=sum(late > 5.0 for late in past),
         start_late=times(one.from_due_ms - one.from_sent_ms for one in firsts),
         words={word: words[word] for word in get_args(Word)},
+        resent=sum(one.resent for one in mine),
         cpu=_cpu(beside),
         busy=_busy(beside),
         memory=dict(beside[-1].memory) if beside else {},
@@ -249,7 +251,7 @@ def _cpu(samples: Sequence[Sample]) -> dict[str, float]:
 
 def _busy(samples: Sequence[Sample]) -> float:
     there = sum(sample.seconds * sample.cores for sample in samples)
-    return round(sum(sample.busy_s for sample in samples) / there, 3) if there else 0.0
+    return min(1.0, round(sum(sample.busy_s for sample in samples) / there, 3)) if there else 0.0
 
 
 # --- over time ------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, array_like=True):
     """One request. `at`: when it was due, in seconds since the begin. `from_due_ms` is what a
     seller would have felt; `from_sent_ms` leaves out what this generator was late by. `first` is
-    true for the request with which a lead came in: only those have a place in the schedule."""
+    true for the request with which a lead came in: only those have a place in the schedule.
+    `resent`: its connection closed without a word, and it was sent once more."""
 
     at: float
     kind: str
@@ -50,6 +51,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
     what: str
     tmax_ms: int
     first: bool
+    resent: bool = False
 
 
 class Notes:

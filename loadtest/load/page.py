@@ -8,20 +8,32 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from loadtest.load.figures import Added, BuyerFigures, Figures, PhaseFigures, Series
+from loadtest.load.figures import OTHERS, Added, BuyerFigures, Figures, PhaseFigures, Series
 from loadtest.load.notes import Run
 from loadtest.load.plots import Band, Line, number, plot
 from loadtest.load.verdict import ADDED_P50_MS, ADDED_P99_MS, PAST_TMAX_MS, PhaseVerdict, Verdict
 
 TEMPLATE: Final = Path(__file__).with_name("page.html")
 COLOURS: Final = 8
+OTHERS_COLOUR: Final = 7
+SHOWN_LEAST: Final = 0.02
+"""Of a core, or a MiB: less is a line on the floor."""
 ADDED_SHOWN_MS: Final = 40.0
 """Higher than that the line leaves the plot: the budget is at 1 and 5."""
 SERVERS: Final = ("worker", "exchange", "postgres", "valkey")
 OURS: Final = ("generator", "buyers", "sampler")
 PHASE_HEADS: Final = (
     *("phase", "leads/s", "pings/s", "posts/s", "added p50", "added p99", "ping p99 since due"),
-    *("since sent", "post p99 since due", "past tmax p99", "refused", "lost", "wrong", "verdict"),
+    *(
+        "since sent",
+        "post p99 since due",
+        "past tmax p99",
+        "refused",
+        "resent",
+        "lost",
+        "wrong",
+        "verdict",
+    ),
 )
 PART_NAMES: Final = {
     "commit": "durable commits",
@@ -37,8 +49,9 @@ before; so a stall shows in every lead that came during it (no coordinated omiss
 wait for the slowest buyer it waited for.</p>
 <p><b>Expected</b> means that the answer fits what was sent: good leads are answered, bad ones are
 refused in the right way, duplicates and retries are recognised. <b>Refused</b> is an honest no to
-a good request (overloaded, rate, database or offers away). <b>Past tmax</b> counts from when a ping
-was sent, and is judged from outside.</p>
+a good request (overloaded, rate, database or offers away). <b>Resent</b>: the connection closed
+without a word, and the request was sent once more under the same key. <b>Past tmax</b> counts from
+when a ping was sent, and is judged from outside.</p>
 """
 
 
@@ -198,13 +211,13 @@ def _plots_of_work(series: Series, drawn: Callable[..., str]) -> Iterable[str]:
 
 
 def _groups(rows: dict[str, list[float]]) -> list[Line]:
-    """The generator and its kin first and apart, then the servers."""
-    order = sorted(rows, key=lambda group: (group not in OURS, group))
-    return [
-        Line(name=group, values=rows[group], style=f"c{index % COLOURS}")
-        for index, group in enumerate(order)
-        if group != "sampler" and any(rows[group])
-    ]
+    """The generator and its kin first, then the servers; who hardly works is left out. Others are
+    grey: they are no part of it."""
+    shown = [group for group, row in rows.items() if max(row, default=0.0) >= SHOWN_LEAST]
+    order = sorted(shown, key=lambda group: (group not in OURS, group))
+    styles = {group: f"c{index % OTHERS_COLOUR}" for index, group in enumerate(order)}
+    styles[OTHERS] = f"c{OTHERS_COLOUR}"
+    return [Line(name=group, values=rows[group], style=styles[group]) for group in order]
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -277,7 +290,9 @@ def _phase_row(phase: PhaseFigures, judged: PhaseVerdict | None) -> list[str]:
         *((f"{added.p50:.2f}", f"{added.p99:.2f}") if added.count else ("?", "?")),
         *(number(one) for one in (phase.ping_due.p99, phase.ping_sent.p99, phase.post_due.p99)),
         number(phase.past_tmax_p99),
-        *(f"{phase.words.get(word, 0):,}" for word in ("refused", "lost", "wrong")),
+        f"{phase.words.get('refused', 0):,}",
+        f"{phase.resent:,}",
+        *(f"{phase.words.get(word, 0):,}" for word in ("lost", "wrong")),
         said,
     ]
 

@@ -22,7 +22,6 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     status: int
     body: bytes = b""
-    replayed: bool = False
     failure: str = ""
 
     def document(self) -> dict[str, Any]:
@@ -155,13 +154,14 @@ def a_rejection(reason: str) -> Rule:
 
 
 def a_retry(first: Reply) -> Rule:
-    """The same lead, told the same; what was pending may have ended meanwhile."""
+    """The same lead, told the same to the letter (a second sale would have another id); what was
+    pending may have ended meanwhile."""
     told = first.document()
 
     def rule(reply: Reply, document: dict[str, Any]) -> Judged:
         same = document.get("lead_id") == told.get("lead_id")
         if told.get("status") != "pending":
-            same = same and document == told and reply.replayed
+            same = document == told
         return fits(reply.status == 200 and same, "retry", reply, document)
 
     return rule

@@ -19,8 +19,8 @@ KEYS = {"brightleads": "ex_live_a_b", "homequote": "ex_live_c_d", "ratewise": "e
 SEED = 7
 
 
-def reply(status: int, body: Any, *, replayed: bool = False) -> Reply:
-    return Reply(status=status, body=msgspec.json.encode(body), replayed=replayed)
+def reply(status: int, body: Any) -> Reply:
+    return Reply(status=status, body=msgspec.json.encode(body))
 
 
 def problem(status: int, title: str, *fields: str) -> Reply:
@@ -89,7 +89,7 @@ class RightExchange:
         key = call.headers["Idempotency-Key"]
         for known, told in self._leads.values():
             if known == key:
-                return reply(200, told, replayed=True)
+                return reply(200, told)
         pinged = self._pings.get(body.get("ping_id", ""), {}).get("fields", {})
         if wrong := [name for name, value in pinged.items() if body["lead"].get(name) != value]:
             return problem(422, "ping_mismatch", *(f"lead.{name}" for name in wrong))
@@ -160,7 +160,6 @@ BREACHES: dict[str, tuple[str, str, Reply]] = {
         reply(200, SOLD | {"status": "duplicate"}),
     ),
     "a consumer sold again": ("again", "post", reply(200, SOLD)),
-    "a retry under another lead": ("retry", "post", reply(200, SOLD | {"lead_id": "y"})),
     "half a body as a ping": ("malformed", "ping", reply(200, OFFER)),
     "a wrong type as a ping": ("wrong_type", "ping", reply(200, OFFER)),
     "a wrong field named": ("missing", "ping", problem(422, "Request not valid", "nose")),
@@ -179,6 +178,27 @@ def test_an_answer_that_does_not_fit_is_caught(breach: str) -> None:
     wrong = [one for one, judged in calls if judged.word == "wrong"]
     assert wrong, breach
     assert {one.kind for one in wrong} == {kind}
+
+
+class TwiceSellingExchange(RightExchange):
+    """Forgets the keys it has seen, so every post is a sale of its own."""
+
+    def answer(self, call: Call) -> Reply:
+        self._leads.clear()
+        self._sold.clear()
+        right = super().answer(call)
+        sale = {"sales": [{"sale_id": f"sale {len(self.calls)}"}]}
+        return reply(right.status, right.document() | sale)
+
+
+def test_a_retry_that_is_sold_anew_is_caught() -> None:
+    exchange = TwiceSellingExchange()
+    retries = [n for n in range(1, 200) if Mix(MARKET, tuple(KEYS), SEED).lead(n).kind == "retry"]
+    sellers = Sellers(wire=exchange, market=MARKET, keys=KEYS, seed=SEED, fresh=True)
+    for number in retries:
+        sellers.lead(number, 0.0)
+    words = [judged.word for call, judged in exchange.calls if call.name == "post"]
+    assert words == ["expected", "wrong"] * len(retries)
 
 
 @pytest.mark.parametrize(
