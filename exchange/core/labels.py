@@ -3,13 +3,15 @@ references and reasons. These are kept for good, logged, or shown to other buyer
 a consumer.
 """
 
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from exchange.core.fields import looks_personal, names_a_person
+from exchange.core.fields import Problem, looks_personal, names_a_person
 from exchange.core.messages import LeadRequest, PingRequest
 from exchange.core.model import PingConsent
+from exchange.core.reasons import EVIDENCE
 
 Request = TypeVar("Request", PingRequest, LeadRequest)
 WITHHELD = "withheld"
@@ -76,3 +78,26 @@ def reason_code(reason: str | int | None) -> str | None:
     is_code = len(code) <= REASON_LENGTH_MAX and letters.isascii() and letters.isalnum()
     is_short = sum(letter.isdigit() for letter in letters) <= REASON_DIGITS_MAX
     return code if is_code and is_short else OTHER_REASON
+
+
+def evidence_problems(evidence: Mapping[str, str]) -> tuple[Problem, ...]:
+    """What is wrong with the evidence of a return: a name nobody knows, or a value that is empty,
+    too long, or could name a consumer. It is kept and shown to both sides."""
+    found: list[Problem] = []
+    for name, text in evidence.items():
+        if name not in EVIDENCE:
+            hint = f"known: {', '.join(EVIDENCE)}"
+            found.append(Problem(field="evidence", message="is of no known kind", hint=hint))
+        elif not (0 < len(text.strip()) <= REF_LENGTH_MAX and text.isprintable()):
+            message = f"is a text of 1 to {REF_LENGTH_MAX} characters"
+            found.append(Problem(field=f"evidence.{name}", message=message))
+        elif looks_personal(text) or names_a_person(text):
+            found.append(
+                Problem(
+                    field=f"evidence.{name}",
+                    message="carries personal data",
+                    hint="a reference, a code or a date",
+                    personal=True,
+                )
+            )
+    return tuple(found)

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from exchange.core.market_checks import Found, checked
+from exchange.core.findings import Found
+from exchange.core.market_checks import checked
 from exchange.core.model import Fact, MarketDoc
 from exchange.core.money import AMOUNT_MICROS_MAX, PRICE_MICROS_MAX, BadMoney, micros_of
 from exchange.core.toml_lines import Path, lines_of

@@ -6,12 +6,11 @@ path of the setting they are about.
 
 import re
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from exchange.core import criteria, hours
+from exchange.core import criteria, hours, return_checks
 from exchange.core.fields import CODE_CHARS_MAX, Schema
+from exchange.core.findings import Found, known_zone, near, zone_missing
 from exchange.core.model import (
     PINGABLE,
     BuyerTerms,
@@ -37,22 +36,6 @@ _CLOCKED: Final = frozenset({"day", "week", "month"})
 """Periods that begin at a local midnight; an hour is numbered in UTC and a total never resets."""
 
 
-class Found:
-    """Problems and warnings as `(path, message, hint)`. `broken` are the `(section, key)` of
-    objects that stand in the file and could not be read: nothing is said of what leans on them."""
-
-    def __init__(self, broken: frozenset[tuple[str, str]] = frozenset()) -> None:
-        self.broken = broken
-        self.problems: list[tuple[Path, str, str]] = []
-        self.warnings: list[tuple[Path, str, str]] = []
-
-    def problem(self, path: Path, message: str, hint: str = "") -> None:
-        self.problems.append((path, message, hint))
-
-    def warning(self, path: Path, message: str, hint: str = "") -> None:
-        self.warnings.append((path, message, hint))
-
-
 def checked(
     doc: MarketDoc,
     *,
@@ -73,6 +56,7 @@ def checked(
         _buyer(("buyers", key), buyer, dialects, found)
     for key, contract in doc.contracts.items():
         _contract(("contracts", key), contract, doc, schemas, found)
+    return_checks.windows_compared(doc, found)
     for section in ("verticals", "sellers", "buyers", "contracts"):
         for key in getattr(doc, section):
             _key((section, key), key, found)
@@ -162,6 +146,10 @@ def _seller(path: Path, terms: SellerTerms, found: Found) -> None:
         found.problem((*path, "rate_per_s"), "must be at least 1")
     if terms.webhook_url is not None:
         _url((*path, "webhook_url"), terms.webhook_url, found)
+    if terms.time_zone is not None:
+        known_zone((*path, "time_zone"), terms.time_zone, found)
+    if terms.clawback is not None:
+        return_checks.clawback((*path, "clawback"), terms.clawback, terms.time_zone, found)
     if not terms.sources:
         found.problem((*path, "sources"), "a seller has at least one source", '["main"]')
     if not isinstance(terms.sources, dict):
@@ -186,7 +174,7 @@ def _buyer(path: Path, terms: BuyerTerms, dialects: frozenset[str] | None, found
         if (url := getattr(terms, name)) is not None:
             _url((*path, name), url, found)
     if terms.time_zone is not None:
-        _zone((*path, "time_zone"), terms.time_zone, found)
+        known_zone((*path, "time_zone"), terms.time_zone, found)
     if dialects is not None and terms.dialect not in dialects:
         where = (*path, "dialect")
         found.problem(where, f"nobody here speaks {terms.dialect}", near(terms.dialect, dialects))
@@ -204,13 +192,6 @@ def _url(path: Path, url: str, found: Found) -> None:
         found.problem(path, "is no http(s) URL", "https://host/path, no user, no fragment")
 
 
-def _zone(path: Path, zone: str, found: Found) -> None:
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        found.problem(path, f"there is no time zone {zone}", near(zone, available_timezones()))
-
-
 # --- contracts ------------------------------------------------------------------------------------
 
 
@@ -226,10 +207,12 @@ def _contract(
     buyer = doc.buyers.get(terms.buyer)
     zone = terms.time_zone or (buyer.time_zone if buyer else _UNKNOWN)
     if terms.time_zone is not None:
-        _zone((*path, "time_zone"), terms.time_zone, found)
+        known_zone((*path, "time_zone"), terms.time_zone, found)
     _price(path, terms, found)
     _hours(path, terms, zone, found)
     _in_doubt(path, terms, buyer, found)
+    if terms.returns is not None:
+        return_checks.policy((*path, "returns"), terms.returns, zone, found)
     schema = schemas.get(terms.vertical)
     for number, cap in enumerate(terms.caps):
         _cap((*path, "caps", number), cap, zone, schema, found)
@@ -273,12 +256,7 @@ def _hours(path: Path, terms: ContractTerms, zone: str | None, found: Found) -> 
         except hours.BadHours as error:
             found.problem((*path, "hours", day), str(error))
     if terms.hours and zone is None:
-        _zone_missing((*path, "hours"), found)
-
-
-def _zone_missing(path: Path, found: Found) -> None:
-    hint = 'time_zone = "America/Chicago" at the contract or its buyer'
-    found.problem(path, "needs a time zone; there is no default", hint)
+        zone_missing((*path, "hours"), found)
 
 
 def _in_doubt(path: Path, terms: ContractTerms, buyer: BuyerTerms | None, found: Found) -> None:
@@ -302,7 +280,7 @@ def _cap(path: Path, cap: CapTerms, zone: str | None, schema: Schema | None, fou
     if cap.money is not None and micros_of(cap.money, most_micros=AMOUNT_MICROS_MAX) == 0:
         found.problem((*path, "money"), "must be more than 0", "or paused = true")
     if cap.per in _CLOCKED and zone is None:
-        _zone_missing((*path, "per"), found)
+        zone_missing((*path, "per"), found)
     if cap.each is None or schema is None:
         return
     if cap.each not in schema.types:
@@ -355,12 +333,3 @@ def _domain(field: str, doc: MarketDoc, schema: Schema) -> Collection[str] | Non
     if field in schema.terms:
         return schema.terms[field].values or None
     return set(schema.states.values()) if field == "state" else None
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """A hint: the nearest known name, or some of them."""
-    names = sorted(known)
-    found = get_close_matches(name, names, n=1)
-    if found:
-        return f"did you mean {found[0]}?"
-    return f"known: {', '.join(names[:12])}" if names else ""
