@@ -273,6 +273,13 @@ def _zip_field(fields: Mapping[str, FieldTerms]) -> str | None:
     return "zip" if "zip" in zips else zips[0]
 
 
+def identity(kind: Literal["phone", "email"], raw: str) -> str | None:
+    """The one spelling under which a consumer's phone or e-mail is hashed; `None` when it is
+    none."""
+    value = _us_phone(raw) if kind == "phone" else _email(raw)
+    return str(value) if value is not None else None
+
+
 def _kind(name: str, terms: FieldTerms) -> str:
     """The word a personal value is hashed under: one consumer hashes alike everywhere."""
     return {"us_phone": "phone", "email": "email", "name": "name"}.get(terms.type, name)

@@ -1,0 +1,243 @@
+"""Reading a partner's sheet: which column is what, and what a row says.
+
+Columns are found by the words of the trade in the header, unless a mapping names them. Nothing is
+guessed that money hangs on: a date that may be two days, an amount that may be two amounts, is an
+unread line with its number, not a line read wrongly. Phones and e-mails become keyed hashes here
+and go no further.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, tzinfo
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from exchange.core.fields import identity, shown
+from exchange.core.model import Fact
+from exchange.core.money import BadMoney, micros_of
+from exchange.core.partner_lines import Person, Status, TheirLine
+
+Field = Literal["our_id", "reference", "phone", "email", "date", "amount", "currency", "status"]
+DayOrder = Literal["ymd", "mdy", "dmy"]
+Hashed = Callable[[str, str], tuple[bytes, ...]]
+"""The keyed hashes of a kind's normalised value: one per pepper in use."""
+
+WORDS: Final[dict[Field, tuple[str, ...]]] = {
+    "our_id": (
+        *("sale id", "attempt id", "exchange id", "exchange lead id", "lead id", "leadid"),
+        *("lead uuid", "transaction id"),
+    ),
+    "reference": (
+        *("buyer ref", "buyer reference", "our reference", "reference", "ref", "our id"),
+        *("external id", "order id", "record id", "id"),
+    ),
+    "phone": (
+        *("phone", "phone number", "primary phone", "phone1", "phone 1", "telephone", "mobile"),
+        *("cell", "cell phone", "home phone"),
+    ),
+    "email": ("email", "e mail", "email address", "e mail address", "mail"),
+    "date": (
+        *("sale date", "sold date", "sold at", "sold on", "date sold", "purchase date", "date"),
+        *("lead date", "received", "received at", "date received", "delivered at", "created"),
+        *("created at", "date created", "timestamp", "time", "day"),
+    ),
+    "amount": ("price", "amount", "cost", "lead price", "lead cost", "net", "paid", "total"),
+    "currency": ("currency", "cur", "currency code"),
+    "status": ("status", "state of sale", "lead status", "disposition", "result", "outcome"),
+}
+"""Header words by field, surest first; a header is compared in lower case, letters and digits."""
+
+STATUSES: Final[dict[str, Status]] = {
+    **dict.fromkeys(
+        ("sold", "accepted", "accept", "matched", "match", "success", "purchased", "bought"), "sold"
+    ),
+    **dict.fromkeys(("ok", "billable", "billed", "valid", "approved", "paid", "delivered"), "sold"),
+    **dict.fromkeys(
+        ("returned", "return", "credited", "credit", "refund", "refunded", "scrubbed"), "returned"
+    ),
+    **dict.fromkeys(
+        ("rejected", "reject", "declined", "unmatched", "duplicate", "failed", "invalid"),
+        "rejected",
+    ),
+}  # fmt: skip
+"""Words of the trade for what became of a lead."""
+
+TEXT_MAX: Final = 200
+"""Longest reference kept."""
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DAY: Final = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?:[T ].*)?", re.DOTALL)
+_AMOUNT: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:,\d{3})+(?=\.))(?:\.\d+)?")
+_COMMA: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d{1,2}")
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+
+
+class BadHeader(ValueError):
+    """The header does not do; the message says what is missing, in a sentence."""
+
+
+class Unread(Fact, frozen=True, kw_only=True):
+    """A row that cannot be read: where, and why, in words that quote nothing of it."""
+
+    line: int
+    column: str
+    why: str
+
+
+class Layout(Fact, frozen=True, kw_only=True):
+    """Where each field stands (from 0), and under which header."""
+
+    places: dict[Field, int]
+    headers: dict[Field, str]
+
+
+class _Cannot(ValueError):
+    """A cell says nothing that can be used; the message says why."""
+
+
+def layout_of(header: Sequence[Any], named: Mapping[Field, str]) -> Layout:
+    """The columns of a header: those `named` (field -> header), else found by their words. Raises
+    `BadHeader` when a named one is not there, or nothing is left to match lines by."""
+    texts = [str(cell).strip() if cell is not None else "" for cell in header]
+    words = [_words(text) for text in texts]
+    places: dict[Field, int] = {}
+    for field, name in named.items():
+        if _words(name) not in words:
+            raise BadHeader(f"the header has no column {name}; it has {_told(texts)}")
+        places[field] = words.index(_words(name))
+    for field, known in WORDS.items():
+        free = [word for word in known if word in words]
+        place = next((words.index(w) for w in free if words.index(w) not in places.values()), None)
+        if field not in named and place is not None:
+            places[field] = place
+    if not places.keys() & {"our_id", "reference", "phone", "email"}:
+        raise BadHeader(
+            "no column holds an id, a reference, a phone or an e-mail; name one with --column"
+        )
+    return Layout(places=places, headers={field: shown(texts[n]) for field, n in places.items()})
+
+
+class Reader:
+    """Reads rows of one sheet. `zone`: whose days a moment with an offset falls in; `day_order`: of
+    days such as 03/04/2026, which are not read without it."""
+
+    def __init__(
+        self, layout: Layout, *, hashed: Hashed, zone: tzinfo, day_order: DayOrder | None
+    ) -> None:
+        self._layout, self._hashed, self._zone, self._order = layout, hashed, zone, day_order
+
+    def line(self, number: int, cells: Sequence[Any]) -> TheirLine | Unread:
+        """What the row at this line says."""
+        cell = {
+            field: cells[place] if place < len(cells) else None
+            for field, place in self._layout.places.items()
+        }
+        field: Field = "date"
+        try:
+            on = _day(cell.get("date"), self._zone, self._order)
+            field = "amount"
+            amount = _amount(cell.get("amount"))
+            field = "currency"
+            currency = _currency(cell.get("currency"))
+            field = "status"
+            status = _status(cell.get("status"))
+        except _Cannot as cannot:
+            return Unread(line=number, column=self._layout.headers[field], why=str(cannot))
+        our_id = _text(cell.get("our_id")).lower()
+        read = TheirLine(
+            line=number,
+            our_id=our_id if _UUID.fullmatch(our_id) else "",
+            reference=_text(cell.get("reference"))[:TEXT_MAX],
+            persons=self._persons(cell),
+            on=on,
+            amount_micros=amount,
+            currency=currency,
+            status=status,
+        )
+        if not (read.our_id or read.reference or read.persons):
+            return Unread(line=number, column="", why="it names no id, reference, phone or e-mail")
+        return read
+
+    def _persons(self, cell: Mapping[Field, Any]) -> tuple[Person, ...]:
+        kinds: tuple[Literal["phone", "email"], ...] = ("phone", "email")
+        known = ((kind, identity(kind, _text(cell.get(kind)))) for kind in kinds)
+        return tuple(
+            (kind, digest) for kind, plain in known if plain for digest in self._hashed(kind, plain)
+        )
+
+
+def _told(headers: Sequence[str]) -> str:
+    """A sheet without a header begins with a person: what is shaped like one is not shown."""
+    return ", ".join(shown(text) for text in headers if text)
+
+
+def _words(header: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", header.lower()))
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return "" if cell is None else str(cell).strip()
+
+
+def _day(cell: Any, zone: tzinfo, order: DayOrder | None) -> date | None:
+    if isinstance(cell, datetime):
+        return cell.astimezone(zone).date() if cell.tzinfo else cell.date()
+    if isinstance(cell, date):
+        return cell
+    text = _text(cell)
+    if not text:
+        return None
+    try:
+        return _day(datetime.fromisoformat(text), zone, order)
+    except ValueError:
+        pass
+    parts = _DAY.fullmatch(text)
+    if parts is None:
+        raise _Cannot("it is no date such as 2026-03-31")
+    first, _, second, third = parts.groups()
+    if len(first) == 4:
+        return _date_of(first, second, third)
+    if order in (None, "ymd"):
+        raise _Cannot("the day may be read in two ways: say which with --days mdy or --days dmy")
+    return _date_of(third, *((first, second) if order == "mdy" else (second, first)))
+
+
+def _date_of(year: str, month: str, day: str) -> date:
+    try:
+        return date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day))
+    except ValueError:
+        raise _Cannot("there is no such day") from None
+
+
+def _amount(cell: Any) -> int | None:
+    """Micros; a leading minus or parentheses make it negative."""
+    text = _text(cell)
+    if not text:
+        return None
+    is_credit = text.startswith("(") and text.endswith(")")
+    plain = re.sub(r"[\s$€£()]|[A-Z]{3}", "", text).replace("\u2212", "-")
+    if _COMMA.fullmatch(plain):
+        plain = plain.replace(".", "").replace(",", ".")
+    if not _AMOUNT.fullmatch(plain):
+        raise _Cannot("it is no amount such as 1234.50, or may be two amounts")
+    value = Decimal(plain.replace(",", ""))
+    try:
+        micros = micros_of(abs(value))
+    except BadMoney as bad:
+        raise _Cannot(str(bad)) from None
+    return -micros if is_credit or value < 0 else micros
+
+
+def _currency(cell: Any) -> str:
+    text = _text(cell).upper()
+    if text and not _CURRENCY.fullmatch(text):
+        raise _Cannot("it is no currency such as USD")
+    return text
+
+
+def _status(cell: Any) -> Status | None:
+    word = _words(_text(cell))
+    if word and word not in STATUSES:
+        raise _Cannot(f"it is no status known; known are {', '.join(sorted(STATUSES))}")
+    return STATUSES[word] if word else None
