@@ -2,12 +2,22 @@
 cycle's sales may be returned, what is agreed for a reason, what a seller gives back.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
-from exchange.core.model import ClawbackTerms, Fact, ReasonTerms, ReturnTerms, WindowTerms
+from exchange.core import criteria
+from exchange.core.model import (
+    ClawbackTerms,
+    Criterion,
+    Fact,
+    ReasonTerms,
+    ReturnTerms,
+    Value,
+    WindowTerms,
+)
 from exchange.core.reasons import ReturnReason
 
 WINDOW_HOURS: Final = 120
@@ -55,6 +65,38 @@ def allowed(
 def millionths(share: Decimal) -> int:
     """A share (1 is the whole) in millionths; those of a market in force have no smaller parts."""
     return int(share * MILLION)
+
+
+# --- the contract at the sale ---------------------------------------------------------------------
+
+
+class Kept(NamedTuple):
+    """Whether a record kept to a contract's area (ZIP codes and states) and to its other criteria;
+    `None` where that is not known."""
+
+    area: bool | None
+    criteria: bool | None
+
+
+def kept(
+    where: Mapping[str, Criterion], types: Mapping[str, str], known: Mapping[str, Value | None]
+) -> Kept:
+    """How a record stands to the criteria of the contract in force at the sale. `types` are those
+    of the vertical's schema; `known` has what is known of the record, seller, source and sub_id
+    too, with `None` for what it lacks. A contract without such criteria is kept by any record."""
+    met: dict[bool, list[bool | None]] = {True: [], False: []}
+    for field, said in where.items():
+        kind = types.get(field, "code")
+        test = criteria.test_of(said, kind)
+        is_area = kind == "us_zip" or field == "state"
+        met[is_area].append(test.met(known[field]) if field in known else None)
+    return Kept(area=_all(met[True]), criteria=_all(met[False]))
+
+
+def _all(met: Sequence[bool | None]) -> bool | None:
+    if False in met:
+        return False
+    return None if None in met else True
 
 
 # --- time -----------------------------------------------------------------------------------------
