@@ -30,7 +30,6 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     key: ApiKey
     seller: Seller | None
     message: Any
-    body: bytes
     began: float
 
 
@@ -125,13 +124,15 @@ class Door:
                 refusal = errors.rate_limited(wait_s)
                 return self._refused(request, refusal, began, key, int(wait_s) + 1)
         try:
-            body = await self._body(request) if decoder is not None else b""
-            if isinstance(body, Refusal):
-                return self._refused(request, body, began, key)
-            message = decoder.decode(body) if decoder is not None else None
+            message = None
+            if decoder is not None:
+                body = await self._body(request)
+                if isinstance(body, Refusal):
+                    return self._refused(request, body, began, key)
+                message = decoder.decode(body)
         except errors.UNREADABLE as error:
             return self._refused(request, errors.bad_json(error), began, key)
-        return await self._called(call, Asked(request, key, seller, message, body, began))
+        return await self._called(call, Asked(request, key, seller, message, began))
 
     async def _called(self, call: Call, asked: Asked) -> web.StreamResponse:
         """Make the call; what goes wrong inside is a bug, told by its kind and place alone, for an
@@ -156,12 +157,15 @@ class Door:
         """The body, within its size and its time. One that says it is too large is not read."""
         if "Content-Encoding" in request.headers:
             return errors.ENCODED
-        if (request.content_length or 0) > request.client_max_size:
-            self._limit_hit("body_bytes_max")
-            return errors.TOO_LARGE
+        most = request.client_max_size
         try:
-            if request.content.is_eof():  # it came with the head: no timer needed
-                return await request.read()
+            if (request.content_length or 0) > most:
+                raise web.HTTPRequestEntityTooLarge(most)
+            if request.content.is_eof():  # it came with the head: nothing to wait for
+                body = request.content.read_nowait()
+                if len(body) > most:
+                    raise web.HTTPRequestEntityTooLarge(most)
+                return body
             async with asyncio.timeout(self._body_read_s):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:

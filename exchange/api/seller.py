@@ -223,16 +223,17 @@ class SellerApi:
                 dropped=dropped,
             )
         named = needs_names(ping, book.verticals[ping.vertical_id])
+        payout_text = text_of(payout)
         return PingReply(
             ping_id=ping.ping_id,
             status="offer",
             currency=currency,
-            payout=text_of(payout),
+            payout=payout_text,
             expires_at=_iso(record.expires_at_ms),
             offers=[
                 OfferLine(
                     offer_id=ping.ping_id,
-                    payout=text_of(payout),
+                    payout=payout_text,
                     exclusive=True,
                     buyers=self._names(record) if named else [],
                 )

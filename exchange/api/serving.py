@@ -134,9 +134,11 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """While the server stops, aiohttp hears no client any more; but the rest of a body that is
         being waited for belongs to a request that is still answered."""
-        request, deaf = self._current_request, (self._close, self._force_close)
-        if not any(deaf) or request is None or request.content.is_eof():
+        if not (self._close or self._force_close):
             super().data_received(data)
+            return
+        request, deaf = self._current_request, (self._close, self._force_close)
+        if request is None or request.content.is_eof():
             return
         self._close = self._force_close = False
         try:

@@ -107,6 +107,7 @@ class Database:
             max_inactive_connection_lifetime=300,
             server_settings=_settings(role, application_name, statement_timeout_ms, party_id),
             init=_speak_json,
+            reset=_as_it_is,
         )
         await pool.fetchval("SELECT 1")
         return cls(pool)
@@ -180,6 +181,12 @@ def _settings(
     if party_id is not None:
         settings["exchange.party_id"] = str(party_id)
     return settings
+
+
+async def _as_it_is(_connection: asyncpg.Connection) -> None:
+    """Nothing is undone when a connection is given back, for nothing here leaves a session in
+    another state: asyncpg's own clean-up is a round trip after every query, and a post waits for
+    it. An open transaction is rolled back before this all the same."""
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

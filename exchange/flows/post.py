@@ -170,10 +170,9 @@ class Posts:
             return await self._no_offer(offer, request.ping_id, seller, key, fingerprint)
         way.currency = offer.currency
         await self._at("taken")
-        outcome: Body | Outcome = await self._checked(request, offer, seller)
+        outcome: Body | Outcome = self._agreed(request, offer)
         if isinstance(outcome, Body):
-            deal = self._deal_of_offer(request, offer, outcome, seller, key, fingerprint, began)
-            outcome = await self._sold(deal, seller, key, fingerprint)
+            outcome = await self._dealt(request, offer, outcome, seller, key, fingerprint, began)
         if isinstance(outcome, Refusal) or (
             isinstance(outcome, PostReply) and outcome.status in ("rejected", "duplicate")
         ):
@@ -192,34 +191,54 @@ class Posts:
         """No offer to take: a retry of a post that ended is still told its end."""
         return await self._replies.replayed(seller.id, key, fingerprint) or not_to_be_had(reason)
 
-    async def _checked(
-        self, request: PostRequest, offer: Offer, seller: Seller
-    ) -> Body | Refusal | PostReply:
-        """The record, if it is valid, agrees with its ping, and may be sold."""
+    async def _dealt(
+        self,
+        request: PostRequest,
+        offer: Offer,
+        body: Body,
+        seller: Seller,
+        key: str,
+        fingerprint: str,
+        began: float,
+    ) -> Outcome:
+        """Sell a record, if it may be; the database is asked about it while rows are made."""
+        vertical = self._standing.book.verticals[offer.vertical_id]
+        named = offer.named or bool(body.named)
+        asked = asyncio.create_task(
+            self._barred(body, vertical, offer.ping_id, named=named, test=offer.test)
+        )
+        try:
+            await asyncio.sleep(0)  # the question leaves
+            deal = self._deal_of_offer(request, offer, body, seller, key, fingerprint, began)
+            barred = await asked
+        finally:
+            asked.cancel()
+        return barred or await self._sold(deal, seller, key, fingerprint)
+
+    def _agreed(self, request: PostRequest, offer: Offer) -> Body | Refusal:
+        """The record, if it is valid and agrees with its ping."""
         vertical = self._standing.book.verticals[offer.vertical_id]
         body = self._decoded(request.lead, request.consent, request.chain, vertical)
         if isinstance(body, Refusal):
             return body
         schema = self._standing.book.schemas[vertical.id]
         wrong = schema.mismatches(offer.fields, body.fields, pseudonym=self._pseudonym)
-        if wrong:  # what is derived (a state, of a zip) is not the seller's to mend
-            return Refusal(
-                status=422,
-                title=Reason.PING_MISMATCH.label,
-                detail=Reason.PING_MISMATCH.sentence,
-                problems=tuple(
-                    Problem(
-                        field=f"lead.{name}",
-                        message="differs from the ping",
-                        hint="send the value that was pinged, or ping again",
-                    )
-                    for name in wrong
-                    if name in schema.terms
-                ),
-            )
-        named = offer.named or bool(body.named)
-        barred = await self._barred(body, vertical, offer.ping_id, named=named, test=offer.test)
-        return barred or body
+        if not wrong:
+            return body
+        return Refusal(
+            status=422,
+            title=Reason.PING_MISMATCH.label,
+            detail=Reason.PING_MISMATCH.sentence,
+            problems=tuple(
+                Problem(
+                    field=f"lead.{name}",
+                    message="differs from the ping",
+                    hint="send the value that was pinged, or ping again",
+                )
+                for name in wrong
+                if name in schema.terms  # a derived state is not the seller's to mend
+            ),
+        )
 
     def _decoded(
         self,
