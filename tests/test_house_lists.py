@@ -18,6 +18,7 @@ from packaging.version import Version
 from exchange.config import Limits
 from exchange.core.ledger import TransferCode
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason, ReturnReason
+from exchange.core.returns import SENTENCES
 from exchange.effects.metrics import FAMILIES, LABELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,23 @@ FROZEN: dict[type[IntEnum], str] = {
 }
 """What each number has meant since it was first written down. A new member is a new entry here; an
 entry never changes: a record of years ago says the number, not the name."""
+
+
+RETURN_RULES = """
+    no_policy already_returned replacement_final nothing_left too_late reason_not_agreed
+    phone_worked not_had_before in_area in_criteria of_age consent_held complete
+    limit_reached reason_limit_reached high_price reason_to_person
+    phone_dead bought_before listed_before out_of_area outside_criteria under_age consent_missing
+    incomplete trusted evidence_missing phone_not_in_plan evidence_enough not_verifiable
+    person_granted person_denied appeal_not_agreed appealed_before appeal_too_late appeal_open
+    lapsed
+"""
+"""Old cases name the rule they were decided by: an id is never taken away nor given another sense.
+"""
+
+
+def test_a_return_rule_never_changes_its_id() -> None:
+    assert list(SENTENCES) == RETURN_RULES.split()
 
 
 def frozen(text: str) -> dict[str, int]:

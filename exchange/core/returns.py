@@ -352,10 +352,22 @@ APPEALS: Final[tuple[Rule[_Appeal], ...]] = (
 )
 """What becomes of an appeal against a denial."""
 
+_BY_PERSON: Final[dict[str, Rule[_Case]]] = {
+    "granted": Rule("person_granted", "A person granted the return.", "granted", lambda _: True),
+    "denied": Rule("person_denied", "A person denied the return.", "denied", lambda _: True),
+}
+
 LAPSED: Final = Decision(
     outcome="lapsed", rule="lapsed", sentence="Nobody decided in time: closed without a credit."
 )
-"""How a referred case ends at `lapses_at`."""
+"""How a referred case ends at `return_policy.lapses_at`."""
+
+SENTENCES: Final[dict[str, str]] = {
+    **{rule.id: rule.sentence for rule in (*RULES, *_BY_PERSON.values())},
+    **{rule.id: rule.sentence for rule in APPEALS},
+    LAPSED.rule: LAPSED.sentence,
+}
+"""What each id means that stands in a case, in a sentence both sides read."""
 
 
 # --- deciding -------------------------------------------------------------------------------------
@@ -393,12 +405,6 @@ def appealed(
     hours = (terms or ReturnTerms()).appeal_hours
     rule = _first(APPEALS, _Appeal(decided_at, appealed_at, hours, appeals))
     return Decision(outcome=rule.outcome, rule=rule.id, sentence=rule.sentence)
-
-
-_BY_PERSON: Final[dict[str, Rule[_Case]]] = {
-    "granted": Rule("person_granted", "A person granted the return.", "granted", lambda _: True),
-    "denied": Rule("person_denied", "A person denied the return.", "denied", lambda _: True),
-}
 
 
 def _case(claim: ReturnClaim, facts: ReturnFacts, terms: ReturnTerms | None) -> _Case:

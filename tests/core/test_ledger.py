@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.core.ledger import HOUSE, balances, reversal, sale_transfers
+from exchange.core.ledger import (
+    HOUSE,
+    TransferCode,
+    balances,
+    return_transfers,
+    reversal,
+    sale_transfers,
+)
+from exchange.core.money import credit_parts
 from exchange.core.records import TransferRow
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -106,3 +114,106 @@ def test_parts_that_do_not_add_up_to_the_price_are_refused() -> None:
             attempt_id="a", lead_id="l", buyer_id=BUYER, seller_id=SELLER, price_micros=10,
             payout_micros=8, fee_micros=1, currency="USD", at=AT,
         )  # fmt: skip
+
+
+# --- returns --------------------------------------------------------------------------------------
+
+
+def returned(
+    legs: tuple[TransferRow, ...], credit: int, clawback: int, credited: int = 0, part: int = 1
+) -> tuple[TransferRow, ...]:
+    return return_transfers(
+        legs,
+        credit_micros=credit,
+        clawback_micros=clawback,
+        credited_micros=credited,
+        part=part,
+        at=AT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("price", "payout", "credit", "clawback", "found"),
+    [
+        # all back; half; the seller bears nothing, half of its part; a negative fee
+        (10, 8, 10, 8, [(SELLER, BUYER, 8), (HOUSE, BUYER, 2)]),
+        (10, 8, 5, 4, [(SELLER, BUYER, 4), (HOUSE, BUYER, 1)]),
+        (10, 8, 10, 0, [(HOUSE, BUYER, 2), (HOUSE, BUYER, 8)]),
+        (10, 8, 10, 4, [(SELLER, BUYER, 4), (HOUSE, BUYER, 2), (HOUSE, BUYER, 4)]),
+        (10, 12, 10, 12, [(SELLER, BUYER, 12), (BUYER, HOUSE, 2)]),
+        (10, 12, 10, 0, [(BUYER, HOUSE, 2), (HOUSE, BUYER, 12)]),
+        (10, 0, 10, 0, [(HOUSE, BUYER, 10)]),
+        (10, 10, 10, 10, [(SELLER, BUYER, 10)]),
+        # replaced: no credit, and the house keeps what the seller gives back
+        (10, 8, 0, 8, [(SELLER, HOUSE, 8)]),
+        (10, 8, 0, 0, []),
+        (0, 0, 0, 0, []),
+    ],
+)
+def test_a_return_is_credit_memo_and_clawback_in_one_list(
+    price: int, payout: int, credit: int, clawback: int, found: list[tuple[int, int, int]]
+) -> None:
+    rows = returned(sale(price, payout), credit, clawback)
+    assert [(row.debit_party, row.credit_party, row.amount_micros) for row in rows] == found
+    assert all(row.part == 1 for row in rows)
+
+
+@given(price=st.integers(1, 10**9), payout=micros, data=st.data())
+def test_returns_in_parts_never_take_back_more_than_was_sold(
+    price: int, payout: int, data: st.DataObject
+) -> None:
+    """Any number of credits, each with any clawback the seller may owe of it."""
+    legs = sale(price, payout)
+    rows, credited, clawed, part = list(legs), 0, 0, 0
+    while credited < price and part < 5:
+        part += 1
+        credit = price - credited if part == 5 else data.draw(st.integers(1, price - credited))
+        most, _ = credit_parts(
+            credit, price_micros=price, payout_micros=payout, credited_micros=credited
+        )
+        clawback = data.draw(st.integers(0, most))
+        rows += returned(legs, credit, clawback, credited, part)
+        credited, clawed = credited + credit, clawed + clawback
+        found = Counter(balances(rows))
+        assert found.total() == 0
+        assert found[BUYER, "receivable", "USD"] == price - credited
+        assert found[SELLER, "payable", "USD"] == clawed - payout
+    assert len({row.transfer_id for row in rows}) == len(rows)
+    taken = Counter[str]()
+    for row in rows:
+        if row.reverses is not None:
+            taken[row.reverses] += row.amount_micros
+    assert all(taken[leg.transfer_id] <= leg.amount_micros for leg in legs)
+
+
+@given(price=st.integers(1, 10**9), payout=micros, cuts=st.lists(st.integers(1, 10**9), max_size=6))
+def test_a_price_credited_in_parts_ends_with_every_leg_taken_back_whole(
+    price: int, payout: int, cuts: list[int]
+) -> None:
+    rows, credited = list(sale(price, payout)), 0
+    for part, cut in enumerate([*cuts, price], 1):
+        credit = min(cut, price - credited)
+        if credit:
+            share, _ = credit_parts(
+                credit, price_micros=price, payout_micros=payout, credited_micros=credited
+            )
+            rows += returned(sale(price, payout), credit, share, credited, part)
+            credited += credit
+    assert not any(balances(rows).values())
+    assert not [row for row in rows if row.code == TransferCode.RETURN_BORNE]
+
+
+def test_what_the_seller_does_not_bear_is_told_apart_from_the_fee() -> None:
+    rows = returned(sale(10, 8), 10, 3)
+    assert [(row.code, row.amount_micros) for row in rows] == [(101, 3), (102, 2), (3, 5)]
+    kept = returned(sale(10, 8), 0, 8)
+    assert [(row.code, row.reverses) for row in kept] == [(TransferCode.CLAWBACK_KEPT, None)]
+
+
+@pytest.mark.parametrize(
+    ("credit", "clawback", "credited"),
+    [(11, 0, 0), (6, 0, 5), (-1, 0, 0), (10, 9, 0), (10, -1, 0), (0, 9, 0), (0, 5, 5), (5, 5, 0)],
+)
+def test_a_return_beyond_the_sale_is_refused(credit: int, clawback: int, credited: int) -> None:
+    with pytest.raises(ValueError, match="no more"):
+        returned(sale(10, 8), credit, clawback, credited)

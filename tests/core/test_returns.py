@@ -21,6 +21,7 @@ from exchange.core.returns import (
     FENCES,
     LAPSED,
     RULES,
+    SENTENCES,
     CycleCount,
     ReturnClaim,
     ReturnFacts,
@@ -309,9 +310,8 @@ def test_a_term_leads_to_its_rule_and_another_term_to_another(
 def test_each_rule_has_such_a_row_and_a_sentence_of_its_own() -> None:
     rows = [row[0] for row in BY_FACT] + [row[0] for row in BY_TERMS]
     assert sorted(rows) == sorted(rule.id for rule in RULES)
-    told = {rule.id: rule.sentence for rule in RULES} | {rule.id: rule.sentence for rule in APPEALS}
-    assert len(set(told.values())) == len(told) == len(RULES) + len(APPEALS)
-    assert all(sentence.endswith(".") for sentence in told.values())
+    assert len(set(SENTENCES.values())) == len(SENTENCES) == len(RULES) + len(APPEALS) + 3
+    assert all(sentence.endswith(".") for sentence in SENTENCES.values())
     assert {rule.id for rule in RULES} > FENCES
 
 
