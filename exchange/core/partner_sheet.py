@@ -12,7 +12,7 @@ from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from exchange.core.fields import identity, shown
+from exchange.core.fields import identity
 from exchange.core.model import Fact
 from exchange.core.money import BadMoney, micros_of
 from exchange.core.partner_lines import Person, Status, TheirLine
@@ -64,6 +64,8 @@ STATUSES: Final[dict[str, Status]] = {
 
 TEXT_MAX: Final = 200
 """Longest reference kept."""
+_YEARS: Final = range(2000, 2200)
+"""A day in another year is a mistyped one, or a spreadsheet's zero."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DAY: Final = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})(?:[T ].*)?", re.DOTALL)
 _AMOUNT: Final = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:,\d{3})+(?=\.))(?:\.\d+)?")
@@ -90,19 +92,20 @@ class Layout(Fact, frozen=True, kw_only=True):
     headers: dict[Field, str]
 
 
-class _Cannot(ValueError):
+class _Cannot(Exception):
     """A cell says nothing that can be used; the message says why."""
 
 
 def layout_of(header: Sequence[Any], named: Mapping[Field, str]) -> Layout:
     """The columns of a header: those `named` (field -> header), else found by their words. Raises
-    `BadHeader` when a named one is not there, or nothing is left to match lines by."""
+    `BadHeader` when a named one is not there, or nothing is left to match lines by; it quotes
+    nothing of the file, for one without a header begins with a person."""
     texts = [str(cell).strip() if cell is not None else "" for cell in header]
     words = [_words(text) for text in texts]
     places: dict[Field, int] = {}
     for field, name in named.items():
         if _words(name) not in words:
-            raise BadHeader(f"the header has no column {name}; it has {_told(texts)}")
+            raise BadHeader(f"the first line, the header, has no column {name}")
         places[field] = words.index(_words(name))
     for field, known in WORDS.items():
         free = [word for word in known if word in words]
@@ -113,7 +116,7 @@ def layout_of(header: Sequence[Any], named: Mapping[Field, str]) -> Layout:
         raise BadHeader(
             "no column holds an id, a reference, a phone or an e-mail; name one with --column"
         )
-    return Layout(places=places, headers={field: shown(texts[n]) for field, n in places.items()})
+    return Layout(places=places, headers={field: texts[n] for field, n in places.items()})
 
 
 class Reader:
@@ -165,11 +168,6 @@ class Reader:
         )
 
 
-def _told(headers: Sequence[str]) -> str:
-    """A sheet without a header begins with a person: what is shaped like one is not shown."""
-    return ", ".join(shown(text) for text in headers if text)
-
-
 def _words(header: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", header.lower()))
 
@@ -182,16 +180,18 @@ def _text(cell: Any) -> str:
 
 def _day(cell: Any, zone: tzinfo, order: DayOrder | None) -> date | None:
     if isinstance(cell, datetime):
-        return cell.astimezone(zone).date() if cell.tzinfo else cell.date()
+        return _plausible((cell.astimezone(zone) if cell.tzinfo else cell).date())
     if isinstance(cell, date):
-        return cell
+        return _plausible(cell)
     text = _text(cell)
     if not text:
         return None
     try:
-        return _day(datetime.fromisoformat(text), zone, order)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        pass
+        moment = None
+    if moment is not None:
+        return _day(moment, zone, order)
     parts = _DAY.fullmatch(text)
     if parts is None:
         raise _Cannot("it is no date such as 2026-03-31")
@@ -205,9 +205,15 @@ def _day(cell: Any, zone: tzinfo, order: DayOrder | None) -> date | None:
 
 def _date_of(year: str, month: str, day: str) -> date:
     try:
-        return date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day))
+        return _plausible(date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day)))
     except ValueError:
         raise _Cannot("there is no such day") from None
+
+
+def _plausible(day: date) -> date:
+    if day.year not in _YEARS:
+        raise _Cannot("that is no year of this trade")
+    return day
 
 
 def _amount(cell: Any) -> int | None:

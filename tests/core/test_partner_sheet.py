@@ -138,6 +138,8 @@ def test_a_day_is_read_in_their_zone_and_order(said: Any, order: Any, day: date)
         ("Date", "31.02.2026", "two ways"),
         ("Date", "2026-02-31", "no such day"),
         ("Date", "soon", "no date"),
+        ("Date", "0001-01-01", "no year"),
+        ("Date", "1.1.1900", "two ways"),
         ("Amount", "1,234", "two amounts"),
         ("Amount", "a lot", "no amount"),
         ("Amount", "1e3", "no amount"),

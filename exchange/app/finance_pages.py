@@ -1,0 +1,122 @@
+"""What the commands of finance print, and the columns of the files they write."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from exchange.core.money import text_of
+from exchange.core.reconciliation import Finding
+from exchange.effects.papers.tables import Cell, amount
+from exchange.flows.partner_file import Reconciled
+
+FINDING_HEADER: Final = (
+    *("verdict", "ambiguous", "their lines", "sale id", "lead id", "matched by", "our day"),
+    *("their day", "our status", "their status", "ours", "our currency", "theirs"),
+    *("their currency", "evidence", "suggested", "suggested amount", "why"),
+)
+UNREAD_SHOWN_MAX: Final = 20
+STYLES: Final = {
+    "agreed": "green",
+    "only_ours": "red",
+    "only_theirs": "red",
+    "other_price": "yellow",
+    "other_status": "yellow",
+}
+
+
+def finding_cells(one: Finding) -> Sequence[Cell]:
+    """A finding as a row under `FINDING_HEADER`."""
+    return (
+        one.verdict,
+        "yes" if one.ambiguous else "",
+        " ".join(map(str, one.lines)),
+        one.attempt_id,
+        one.lead_id,
+        one.matched_by,
+        one.our_day,
+        one.their_day,
+        one.our_status,
+        one.their_status,
+        amount(one.ours_micros),
+        one.our_currency,
+        amount(one.theirs_micros),
+        one.their_currency,
+        "; ".join(one.evidence),
+        one.suggested.kind,
+        amount(one.suggested.amount_micros),
+        one.suggested.sentence,
+    )
+
+
+def reconciled(done: Reconciled, shown: Sequence[Finding], out: Console) -> None:
+    """What was compared, the totals, the first differences."""
+    read = ", ".join(f"{field} from {name}" for field, name in done.columns.items())
+    out.print(
+        f"{done.buyer}, {done.first} to {done.last} in {done.zone}: {done.their_lines} lines of "
+        f"theirs ({escape(read)}), {done.our_lines} of ours",
+        highlight=False,
+    )
+    if done.outside:
+        out.print(f"{done.outside} lines of theirs belong to another period")
+    for one in done.unread[:UNREAD_SHOWN_MAX]:
+        out.print(f"[red]line {one.line}[/] {escape(one.column)}: {one.why}", highlight=False)
+    if len(done.unread) > UNREAD_SHOWN_MAX:
+        out.print(f"and {len(done.unread) - UNREAD_SHOWN_MAX} more lines that cannot be read")
+    out.print(_totals(done))
+    if shown:
+        out.print(_differences(shown))
+    if done.differences > len(shown) + len(done.unread):
+        out.print(f"{done.differences} differences; write them all with --out FILE.xlsx")
+    if done.ambiguous:
+        out.print(f"{done.ambiguous} findings are ambiguous: look at them before you book anything")
+
+
+def _totals(done: Reconciled) -> Table:
+    heads = ("", "findings", "their lines", "ambiguous", "ours", "theirs", "difference", "")
+    table = Table(*heads, box=box.SIMPLE_HEAD)
+    for column in table.columns[1:7]:
+        column.justify = "right"
+    for currency in sorted({one.currency for one in done.totals}):
+        mine = [one for one in done.totals if one.currency == currency]
+        for one in mine:
+            _add(table, one.verdict, [one.findings, one.lines, one.ambiguous],
+                 one.ours_micros, one.theirs_micros, currency)  # fmt: skip
+        counts = [
+            sum(n) for n in zip(*((o.findings, o.lines, o.ambiguous) for o in mine), strict=True)
+        ]
+        ours, theirs = (sum(o.ours_micros for o in mine), sum(o.theirs_micros for o in mine))
+        _add(table, "together", counts, ours, theirs, currency)
+        table.add_section()
+    return table
+
+
+def _add(
+    table: Table, name: str, counts: Sequence[int], ours: int, theirs: int, currency: str
+) -> None:
+    style = STYLES.get(name, "bold")
+    words = (text_of(ours), text_of(theirs), text_of(theirs - ours), currency or "not said")
+    table.add_row(name.replace("_", " "), *map(str, counts), *words, style=style)
+
+
+def _differences(shown: Sequence[Finding]) -> Table:
+    heads = ("difference", "lines", "sale", "day", "ours", "theirs", "evidence", "suggested")
+    table = Table(*heads, box=box.SIMPLE_HEAD)
+    table.columns[2].min_width = 36  # an id that is cut is none
+    for one in shown:
+        day = one.our_day or one.their_day
+        table.add_row(
+            f"[{STYLES[one.verdict]}]{one.verdict.replace('_', ' ')}[/]"
+            + (" [bold]?[/]" if one.ambiguous else ""),
+            " ".join(map(str, one.lines)),
+            one.attempt_id,
+            str(day) if day else "",
+            text_of(one.ours_micros),
+            text_of(one.theirs_micros),
+            "; ".join(one.evidence),
+            one.suggested.sentence,
+        )
+    return table

@@ -1,0 +1,1 @@
+"""Papers: what leaves the house as a file, for people and their spreadsheets."""
