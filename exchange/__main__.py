@@ -162,6 +162,7 @@ cli.command()(mending_commands.explain)
 cli.add_typer(mending_commands.doubt, name="doubt", no_args_is_help=True)
 cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)
 cli.command("reconcile")(finance_commands.reconcile_file)
+cli.command()(finance_commands.statement)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Commands of finance: reconcile with a partner's file, statements, the proof of the ledger."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,18 +16,25 @@ from exchange.app.commands import AsJson, DataDir, err, out, plainly, print_json
 from exchange.app.processes import servers
 from exchange.core.partner_sheet import BadHeader, DayOrder, Field
 from exchange.core.reconciliation import Finding
+from exchange.core.statements import Statement
 from exchange.effects.papers import tables
+from exchange.effects.papers.statement_pdf import write_pdf
+from exchange.effects.papers.statement_table import write_table
 from exchange.effects.postgres import HOUSE_PARTY, Role, connect
 from exchange.effects.reconciliation import Sales
 from exchange.effects.sheets import BadSheet, SheetLimits, rows
+from exchange.effects.statements import PartyBooks
 from exchange.effects.vault import Vault
 from exchange.flows.partner_file import Asked, CannotReconcile, Reconciled, Tick, reconcile
+from exchange.flows.statements import NoStatement, statements_of
 
 T = TypeVar("T")
 STATEMENT_TIMEOUT_MS = 600_000
 """A month takes longer than what a seller waits for; longer than ten minutes is a mistake."""
 SHOWN_MAX = 40
 """How many differences stand on the terminal; a file (--out) has them all."""
+HOUSE_NAME = "The exchange"
+"""Who sends statements, as the house's own row of the table `party` has it."""
 TOLERANCE_DAYS = 1
 """A partner's clock and ours may disagree about midnight, and no more."""
 
@@ -176,6 +183,58 @@ def _progress() -> Iterator[Tick]:
             bars.advance(tasks[side], more)
 
         yield tick
+
+
+# --- statements -----------------------------------------------------------------------------------
+
+
+def statement(
+    party: Annotated[str, typer.Argument(help="The buyer's or seller's key.")],
+    first: Annotated[
+        datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the period.")
+    ],
+    last: Annotated[
+        datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, included.")
+    ],
+    zone: Annotated[
+        str | None, typer.Option(help="Whose days.  [default: the buyer's time zone]")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write it as CSV.")] = None,
+    xlsx_file: Annotated[Path | None, typer.Option("--xlsx", help="Write it as XLSX.")] = None,
+    pdf_file: Annotated[Path | None, typer.Option("--pdf", help="Write it as PDF.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a buyer or seller and the house owe one another over some days: opening balance,
+    sales, returns, adjustments, payments, closing balance, one statement per currency."""
+
+    async def work(connection: asyncpg.Connection, _vault: Vault) -> tuple[Statement, ...]:
+        return await statements_of(
+            party, first.date(), last.date(), books=PartyBooks(connection), zone=zone
+        )
+
+    try:
+        with plainly():
+            made = books(data_dir, "exchange_reader", work)
+            _write(made, {".csv": csv_file, ".xlsx": xlsx_file}, pdf_file)
+    except (NoStatement, ValueError) as bad:
+        raise _used_wrongly(str(bad)) from None
+    if as_json:
+        print_json(made)
+    else:
+        finance_pages.statements(made, out)
+
+
+def _write(
+    made: Sequence[Statement], tables_of: Mapping[str, Path | None], pdf_file: Path | None
+) -> None:
+    for ending, path in tables_of.items():
+        if path is not None and path.suffix.lower() != ending:
+            raise ValueError(f"{path.name} does not end in {ending}")
+        if path is not None:
+            write_table(path, made)
+    if pdf_file is not None:
+        write_pdf(pdf_file, made, house=HOUSE_NAME)
 
 
 def _columns(given: Sequence[str]) -> dict[Field, str]:

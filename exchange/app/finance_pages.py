@@ -10,6 +10,7 @@ from rich.table import Table
 
 from exchange.core.money import text_of
 from exchange.core.reconciliation import Finding
+from exchange.core.statements import LINE_KINDS, Line, Statement
 from exchange.effects.papers.tables import Cell, amount
 from exchange.flows.partner_file import Reconciled
 
@@ -19,6 +20,7 @@ FINDING_HEADER: Final = (
     *("their currency", "evidence", "suggested", "suggested amount", "why"),
 )
 UNREAD_SHOWN_MAX: Final = 20
+LINES_SHOWN_MAX: Final = 20
 STYLES: Final = {
     "agreed": "green",
     "only_ours": "red",
@@ -119,4 +121,37 @@ def _differences(shown: Sequence[Finding]) -> Table:
             "; ".join(one.evidence),
             one.suggested.sentence,
         )
+    return table
+
+
+def statements(made: Sequence[Statement], out: Console) -> None:
+    """Each statement's balances and totals, and its last lines."""
+    for one in made:
+        name = escape(one.party.name or one.party.key)
+        out.print(f"[bold]{name}[/], {one.first} to {one.last} in {one.zone}", highlight=False)
+        table = Table("", "lines", one.currency, box=box.SIMPLE_HEAD)
+        table.columns[1].justify = table.columns[2].justify = "right"
+        table.add_row("opening balance", "", text_of(one.opening_micros))
+        for kind in LINE_KINDS:
+            table.add_row(f"{kind}s", str(one.counts[kind]), text_of(one.totals[kind]))
+        table.add_section()
+        table.add_row("closing balance", "", text_of(one.closing_micros), style="bold")
+        out.print(table)
+        if one.lines:
+            out.print(_lines(one.lines))
+    if not made:
+        out.print("nothing was ever owed")
+
+
+def _lines(lines: Sequence[Line]) -> Table:
+    heads = ("day", "line", "contract", "reference", "sale or document", "amount", "balance")
+    before = len(lines) - LINES_SHOWN_MAX
+    title = f"the last {LINES_SHOWN_MAX}; {before} stand before them" if before > 0 else None
+    table = Table(*heads, box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.columns[5].justify = table.columns[6].justify = "right"
+    table.columns[4].min_width = 36  # an id that is cut is none
+    for line in lines[-LINES_SHOWN_MAX:]:
+        said = (line.contract, line.reference, line.document)
+        amounts = (text_of(line.amount_micros), text_of(line.balance_micros))
+        table.add_row(str(line.day), line.kind, *map(escape, said), *amounts)
     return table
