@@ -163,6 +163,7 @@ cli.add_typer(mending_commands.doubt, name="doubt", no_args_is_help=True)
 cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)
 cli.command("reconcile")(finance_commands.reconcile_file)
 cli.command()(finance_commands.statement)
+cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)
 
 
 def main() -> None:

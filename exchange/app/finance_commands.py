@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
 import asyncpg
+import msgspec
 import typer
 from rich.progress import Progress, TaskID
 
@@ -21,6 +22,7 @@ from exchange.effects.papers import tables
 from exchange.effects.papers.statement_pdf import write_pdf
 from exchange.effects.papers.statement_table import write_table
 from exchange.effects.postgres import HOUSE_PARTY, Role, connect
+from exchange.effects.proof import Proven, proven
 from exchange.effects.reconciliation import Sales
 from exchange.effects.sheets import BadSheet, SheetLimits, rows
 from exchange.effects.statements import PartyBooks
@@ -235,6 +237,30 @@ def _write(
             write_table(path, made)
     if pdf_file is not None:
         write_pdf(pdf_file, made, house=HOUSE_NAME)
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+ledger = typer.Typer(help="The books.")
+
+
+@ledger.command("prove")
+def ledger_prove(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Recompute everything from transfers and compare it with sales, credits and returns.
+
+    Exit code 0 when all of it holds, 1 when anything does not."""
+
+    async def work(connection: asyncpg.Connection, _vault: Vault) -> Proven:
+        return await proven(connection)
+
+    with plainly():
+        found = books(data_dir, "exchange_reader", work)
+    if as_json:
+        print_json({"holds": not found.wrong, **msgspec.structs.asdict(found)})
+    else:
+        finance_pages.proof(found, out)
+    if found.wrong:
+        raise typer.Exit(1)
 
 
 def _columns(given: Sequence[str]) -> dict[Field, str]:

@@ -12,6 +12,7 @@ from exchange.core.money import text_of
 from exchange.core.reconciliation import Finding
 from exchange.core.statements import LINE_KINDS, Line, Statement
 from exchange.effects.papers.tables import Cell, amount
+from exchange.effects.proof import Proven
 from exchange.flows.partner_file import Reconciled
 
 FINDING_HEADER: Final = (
@@ -155,3 +156,21 @@ def _lines(lines: Sequence[Line]) -> Table:
         amounts = (text_of(line.amount_micros), text_of(line.balance_micros))
         table.add_row(str(line.day), line.kind, *map(escape, said), *amounts)
     return table
+
+
+def proof(found: Proven, out: Console) -> None:
+    """What was summed, and every check with the first ids that fail it."""
+    sums = Table("currency", "transfers", "moved", "out of balance", box=box.SIMPLE_HEAD)
+    for one in sums.columns[1:]:
+        one.justify = "right"
+    for row in found.sums:
+        amounts = (text_of(row.amount_micros), text_of(row.imbalance_micros))
+        sums.add_row(row.currency, str(row.transfers), *amounts)
+    checks = Table("", "check", "looked at", "wrong", "first", box=box.SIMPLE_HEAD)
+    for check in found.checks:
+        mark = "[red]fails[/]" if check.wrong else "[green]holds[/]"
+        numbers = (str(check.looked), str(check.wrong))
+        checks.add_row(mark, check.sentence, *numbers, "\n".join(check.first))
+    if found.sums:
+        out.print(sums)
+    out.print(checks)

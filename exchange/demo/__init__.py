@@ -31,6 +31,7 @@ from exchange.core.market import read_market
 from exchange.core.model import MarketDoc
 from exchange.demo import page
 from exchange.demo.sellers import Sellers
+from exchange.effects.proof import proven
 from exchange.effects.report import Report
 from exchange.flows import market
 
@@ -118,9 +119,8 @@ async def _played(playing: Playing, settings: Settings, out: Console) -> "page.R
         sellers.close()
         with out.status("judging from the buyers' books"):
             judgement = await _judged(playing)
-        return await page.result(
-            playing.asked.seed, sellers.heard, report, judgement, playing.market
-        )
+        ledger = await proven(base.database)
+        return await page.result(playing.asked.seed, sellers.heard, report, judgement, ledger)
 
 
 def _client() -> aiohttp.ClientSession:

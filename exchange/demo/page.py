@@ -16,6 +16,7 @@ from exchange.core.money import text_of
 from exchange.core.reasons import Loss, Reason
 from exchange.demo.people import People
 from exchange.demo.sellers import Heard, consent
+from exchange.effects.proof import Proven
 from exchange.effects.report import Money, Report
 
 SENTENCES = {one.label: one.sentence for one in (*Loss, *Reason)}
@@ -79,14 +80,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def result(
-    seed: int, heard: Heard, report: Report, judgement: dict[str, Any], market: MarketDoc
+    seed: int,
+    heard: Heard,
+    report: Report,
+    judgement: dict[str, Any],
+    ledger: Proven,
 ) -> Result:
     """Everything that is shown, gathered: the judge's checks, and the books' own proofs."""
-    ledger, custody = await report.ledger(), await report.custody()
+    custody = await report.custody()
     met = await report.happened()
     checks = [msgspec.convert(one, Check) for one in judgement["checks"]]
     checks += [
-        Check(name="ledger_sums_to_zero", count=ledger.count, violations=ledger.violations),
+        Check(name="ledger_sums_to_zero", count=ledger.transfers, violations=ledger.wrong),
         Check(name="custody_chains_verify", count=custody.count, violations=custody.violations),
         Check(
             name="no_post_left_in_doubt",

@@ -61,12 +61,6 @@ class Report:
         rows = await self._database.fetch(self._sql[f"money_by_{by}"], self._since)
         return [msgspec.convert(dict(row), Money) for row in rows]
 
-    async def ledger(self) -> Proof:
-        """Whether the ledger sums to zero and every sale is booked exactly once."""
-        row = await self._database.fetchrow(self._sql["ledger"])
-        wrong = row["misbooked"] + (row["imbalance_micros"] != 0)
-        return Proof(count=row["transfers"], violations=wrong)
-
     async def custody(self) -> Proof:
         """Whether every lead's chain verifies and ends in the head the lead names."""
         rows = await self._database.fetch(self._sql["chains"], self._since)

@@ -17,7 +17,7 @@ SELECT count(*) AS pending, min(at) AS oldest FROM outbox WHERE state = 'pending
 -- name: bookings
 -- The next $3 leads after $1 and before $2, in the order of their ids, which is that of time; of
 -- each, how many attempts are not booked as they ended: a sale's legs add up to its price and payout,
--- what is no sale has none.
+-- what is no sale has none. What returns moved is the whole proof's to look at.
 SELECT l.lead_id::text, wrong.count AS misbooked
 FROM lead l
 CROSS JOIN LATERAL (
@@ -35,7 +35,7 @@ CROSS JOIN LATERAL (
         JOIN account d ON d.id = t.debit_account AND d.currency = t.currency
         JOIN account c ON c.id = t.credit_account AND c.currency = t.currency
         WHERE t.lead_id = a.lead_id AND t.day = a.day AND t.attempt_id = a.attempt_id
-          AND t.reverses IS NULL AND t.currency = a.currency
+          AND t.code IN (1, 2) AND t.currency = a.currency
     ) booked
     WHERE a.lead_id = l.lead_id AND a.day = l.day AND NOT a.test
       AND CASE WHEN a.state = 'sold'

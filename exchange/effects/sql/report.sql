@@ -28,37 +28,6 @@ FROM attempt a JOIN party p ON p.id = a.seller_id
 WHERE a.state = 'sold' AND NOT a.test AND a.created_at >= $1
 GROUP BY p.key, a.currency ORDER BY payout_micros DESC
 
--- name: ledger
--- Per currency: what all accounts hold together (must be zero), and transfers that do not add up to
--- their sale, or belong to no sale (must be none).
-SELECT
-    (SELECT count(*) FROM transfer) AS transfers,
-    (SELECT coalesce(sum(abs(total)), 0)::bigint FROM (
-        SELECT sum(amount) AS total FROM (
-            SELECT t.currency, t.amount_micros AS amount FROM transfer t
-            JOIN account a ON a.id = t.debit_account AND a.currency = t.currency
-            UNION ALL
-            SELECT t.currency, -t.amount_micros FROM transfer t
-            JOIN account a ON a.id = t.credit_account AND a.currency = t.currency
-        ) legs GROUP BY currency
-    ) sums) AS imbalance_micros,
-    (SELECT count(*) FROM attempt a
-     LEFT JOIN LATERAL (
-        SELECT coalesce(sum(CASE WHEN d.party_id = a.buyer_id THEN t.amount_micros
-                                 ELSE 0 END), 0) AS charged,
-               coalesce(sum(CASE WHEN c.party_id = a.seller_id THEN t.amount_micros
-                                 ELSE 0 END), 0) AS paid
-        FROM transfer t
-        JOIN account d ON d.id = t.debit_account
-        JOIN account c ON c.id = t.credit_account
-        WHERE t.lead_id = a.lead_id AND t.day = a.day AND t.attempt_id = a.attempt_id
-     ) booked ON true
-     WHERE NOT a.test AND (
-        (a.state = 'sold' AND (booked.charged <> a.price_micros
-                               OR booked.paid <> a.payout_micros))
-        OR (a.state <> 'sold' AND (booked.charged <> 0 OR booked.paid <> 0))
-     )) AS misbooked
-
 -- name: chains
 -- Every custody event since a moment, lead by lead, in order.
 SELECT e.lead_id, e.seq, e.kind, e.bytes, e.prev, e.hash, e.at, l.custody_seq, l.custody_head
