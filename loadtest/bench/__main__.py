@@ -35,12 +35,14 @@ class Measure:
     taken: Callable[[Bench], list[Figures]]
 
 
-def _each(round_of: Callable[[Bench], Figures]) -> Callable[[Bench], list[Figures]]:
-    """One round after the other."""
+def _each(
+    round_of: Callable[[Bench], Figures], *, most: int = 1_000
+) -> Callable[[Bench], list[Figures]]:
+    """One round after the other, so many at most where a round takes long and differs little."""
 
     def taken(bench: Bench) -> list[Figures]:
         rounds = []
-        for number in range(bench.rounds):
+        for number in range(min(bench.rounds, most)):
             bench.tell(f"round {number + 1} of {bench.rounds}")
             rounds.append(round_of(bench))
         return rounds
@@ -74,7 +76,7 @@ MEASURES = (
     _measure("contracts", "CPU of a ping among 10,000 contracts", _each(growth.contracts)),
     _measure("sellers", "CPU of a ping among 1,000 sellers", _each(growth.sellers)),
     _measure("workers", "CPU of a ping on two workers", _each(growth.workers)),
-    _measure("memory", "memory of a worker and a contract", _each(footprint.memory)),
+    _measure("memory", "memory of a worker and a contract", _each(footprint.memory, most=3)),
     _measure("pieces", "reserve, commit, journal, dialect, custody", pieces.pieces),
     _measure("eligibility", "eligibility (markets of up to 100,000)", pieces.eligible),
 )

@@ -7,21 +7,31 @@ from pathlib import Path
 
 from loadtest.bench import market
 from loadtest.bench.figures import Figures
-from loadtest.bench.processes import apply, served, start_s
+from loadtest.bench.loads import saturated
+from loadtest.bench.measures import TMAX_MS
+from loadtest.bench.processes import apply, exchange, served, start_s
 from loadtest.bench.stage import MORE_CONTRACTS, Bench
 
 
 def memory(bench: Bench) -> Figures:
-    """Memory of a worker with the usual market, and by how much each further contract adds to it.
-    Private memory: what would be free again if the worker ended."""
-    usual = private_bytes(bench.exchange.worker_pid)
-    grown = private_bytes(bench.more_contracts.worker_pid)
+    """Memory of a worker that has just started and answered some pings, and by how much each
+    further contract adds to it; beside it, of the worker that this run has measured so far. Private
+    memory: what would be free again if the worker ended."""
+    usual, grown = (_fresh_bytes(bench, more) for more in (0, MORE_CONTRACTS))
     figures = {
         "worker_mib": usual / 2**20,
-        "second_worker_mib": private_bytes(bench.two_workers.worker_pids[1]) / 2**20,
+        "worker_after_loads_mib": private_bytes(bench.exchange.worker_pid) / 2**20,
         "bytes_per_contract": (grown - usual) / MORE_CONTRACTS,
     }
     return {"memory": figures}
+
+
+def _fresh_bytes(bench: Bench, more_contracts: int) -> int:
+    text = market.market_text(bench.origins, bench.buyers["ca"], more_contracts=more_contracts)
+    with _folder() as folder, exchange(folder, text) as running:
+        pings = market.pings("plain", running.key, tmax_ms=TMAX_MS)
+        saturated(running.port, running.worker_pids, pings, seconds=1.0)
+        return private_bytes(running.worker_pid)
 
 
 def private_bytes(pid: int) -> int:
@@ -36,7 +46,7 @@ def starting(bench: Bench) -> Figures:
     of a thousand contracts."""
     with _folder() as folder:
         first = start_s(folder, "/healthz")
-        origins = {"plain": [f"http://127.0.0.1:{port}" for port in bench.buyers["ports"]]}
+        origins = {"plain": bench.origins["plain"]}
         with served(folder):
             apply(folder, market.market_text(origins, ""))
         return {"start": {"first_s": first, "again_s": start_s(folder, "/readyz")}}

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def started(
             command = peer.made(cache)
             words = [*command.words, *_arguments(command, ports, tmax_ms)]
             if peer.name == "nginx_lua":
-                words += ["--folder", str(folder / f"nginx-{len(ports)}")]
+                words += ["--folder", tempfile.mkdtemp(prefix="nginx-", dir=folder)]
             process = stack.enter_context(child(words, **command.environment))
             running[peer.name] = {**first_line(process, peer.title), "version": command.version}
         except (Missing, NotStarted) as lacking:

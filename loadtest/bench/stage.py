@@ -69,7 +69,7 @@ class Bench:
     @cached_property
     def exchange(self) -> Exchange:
         """One worker, a thousand contracts a vertical, everything on."""
-        return self._exchange("exchange", market.market_text(self._origins, self.buyers["ca"]))
+        return self._exchange("exchange", market.market_text(self.origins, self.buyers["ca"]))
 
     @cached_property
     def rate(self) -> float:
@@ -82,23 +82,25 @@ class Bench:
     @cached_property
     def two_workers(self) -> Exchange:
         """The same market on two workers."""
-        text = market.market_text(self._origins, self.buyers["ca"])
+        text = market.market_text(self.origins, self.buyers["ca"])
         return self._exchange("two", text, workers=2)
 
     @cached_property
     def more_contracts(self) -> Exchange:
         """The same with ten thousand contracts where the pings go."""
-        text = market.market_text(self._origins, self.buyers["ca"], more_contracts=MORE_CONTRACTS)
+        text = market.market_text(self.origins, self.buyers["ca"], more_contracts=MORE_CONTRACTS)
         return self._exchange("contracts", text)
 
     @cached_property
     def more_sellers(self) -> Exchange:
         """The same with a thousand sellers more."""
-        text = market.market_text(self._origins, self.buyers["ca"], more_sellers=MORE_SELLERS)
+        text = market.market_text(self.origins, self.buyers["ca"], more_sellers=MORE_SELLERS)
         return self._exchange("sellers", text, sellers=market.sellers(PINGING))
 
     @property
-    def _origins(self) -> dict[str, list[str]]:
+    def origins(self) -> dict[str, list[str]]:
+        """Where the buyers of each vertical listen."""
+
         def local(scheme: str, ports: Sequence[int]) -> list[str]:
             return [f"{scheme}://127.0.0.1:{port}" for port in ports]
 
