@@ -71,17 +71,19 @@ def rank(
         )
     return Ranking(
         candidates=tuple(
-            Candidate(
-                contract_id=bid.contract_id,
-                buyer_id=bid.buyer_id,
-                rank=place,
-                price_micros=bid.price_micros,
-                payout_micros=payout,
-                fee_micros=fee,
-                buyer_ref=bid.buyer_ref,
-                expires_at_ms=bid.expires_at_ms,
-            )
-            for place, (_, bid, payout, fee) in enumerate(rows[:kept], start=1)
+            [
+                Candidate(
+                    contract_id=bid.contract_id,
+                    buyer_id=bid.buyer_id,
+                    rank=place,
+                    price_micros=bid.price_micros,
+                    payout_micros=payout,
+                    fee_micros=fee,
+                    buyer_ref=bid.buyer_ref,
+                    expires_at_ms=bid.expires_at_ms,
+                )
+                for place, (_, bid, payout, fee) in enumerate(rows[:kept], start=1)
+            ]
         ),
         below_floor=tuple(below),
     )

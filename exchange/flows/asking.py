@@ -37,7 +37,6 @@ class Asking:
         "_answers",
         "_close_early",
         "_heard",
-        "_leader_micros",
         "_now_ms",
         "_open_ended",
         "bids",
@@ -50,7 +49,6 @@ class Asking:
         self.seats = seats
         self.bids: list[tuple[Contract, Bid]] = []
         self.waited_ms = 0.0
-        self._leader_micros = 0
         self._heard: list[tuple[int, Answer, float]] = []
         self._answers: list[ContractAnswer | None] = [None] * len(seats)
         self._open_ended = sum([seat.price_most is None for seat in seats])
@@ -71,7 +69,8 @@ class Asking:
             for seat, answer in zip(self.seats, self._answers, strict=True)
             if answer is None
         ]
-        return bool(outstanding) and is_decided(self._leader_micros, outstanding)
+        leader_micros = max([bid.price_micros for _, bid in self.bids], default=0)
+        return bool(outstanding) and is_decided(leader_micros, outstanding)
 
     def read(self) -> None:
         """Read every answer kept: `bids`, `waited_ms` and `answers` tell of those read."""
@@ -80,11 +79,12 @@ class Asking:
             contract = seat.contract
             if waited_ms > self.waited_ms:
                 self.waited_ms = waited_ms
-            said = read_answer(seat, answer, self._now_ms)
+            if isinstance(answer, HttpReply):
+                said = seat.dialect.read_bid(contract, answer, at_ms=self._now_ms)
+            else:
+                said = NON_BID_OF[answer.kind]
             if isinstance(said, Bid):
                 self.bids.append((contract, said))
-                if said.price_micros > self._leader_micros:
-                    self._leader_micros = said.price_micros
                 self._answers[place] = ContractAnswer(
                     contract_id=contract.id,
                     buyer_id=contract.buyer_id,
@@ -105,6 +105,8 @@ class Asking:
     def answers(self, below_floor: Sequence[int]) -> tuple[ContractAnswer, ...]:
         """All answers in order of invitation; good bids under the floor are told so."""
         below = set(below_floor)
+        if not below:
+            return tuple([answer for answer in self._answers if answer is not None])
         return tuple(
             msgspec.structs.replace(answer, non_bid=int(NonBid.BELOW_FLOOR))
             if answer.non_bid is None and answer.contract_id in below
@@ -112,12 +114,3 @@ class Asking:
             for answer in self._answers
             if answer is not None
         )
-
-
-def read_answer(seat: Seat, answer: Answer, now_ms: int) -> Bid | NonBid:
-    """What one buyer said, in its dialect; what is no answer at all, by its kind. `now_ms` is when
-    the auction began: a bid's own lifetime counts from there."""
-    if isinstance(answer, HttpReply):
-        said: Bid | NonBid = seat.dialect.read_bid(seat.contract, answer, at_ms=now_ms)
-        return said
-    return NON_BID_OF[answer.kind]
