@@ -206,8 +206,9 @@ def test_a_price_credited_in_parts_ends_with_every_leg_taken_back_whole(
 def test_what_the_seller_does_not_bear_is_told_apart_from_the_fee() -> None:
     rows = returned(sale(10, 8), 10, 3)
     assert [(row.code, row.amount_micros) for row in rows] == [(101, 3), (102, 2), (3, 5)]
-    kept = returned(sale(10, 8), 0, 8)
-    assert [(row.code, row.reverses) for row in kept] == [(TransferCode.CLAWBACK_KEPT, None)]
+    kept = returned(sale(10, 8), 0, 4, credited=5, part=2)
+    assert [(row.code, row.amount_micros) for row in kept] == [(TransferCode.CLAWBACK_KEPT, 4)]
+    assert (kept[0].reverses, kept[0].part) == (None, 2)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ def test_an_undecided_case_lapses_after_its_hours() -> None:
         (None, 7, 0, 7, 7, 7),
         (None, None, 100, None, None, None),
         ("1", None, 5, 5, 5, 5),
+        ("0.000001", None, 1, 0, 0, 1),
         ("0", None, 500, 0, 0, 0),
     ],
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from exchange.core.labels import evidence_problems
+from exchange.core.ledger import balances, return_transfers, sale_transfers
 from exchange.core.model import ReasonTerms, ReturnTerms, TrustedTerms
 from exchange.core.money import credit_parts
 from exchange.core.reasons import EVIDENCE, ReturnReason
@@ -413,6 +414,29 @@ def test_a_credit_stays_within_the_price_and_a_clawback_within_the_payout(
     assert part + fee == decision.credit_micros
     assert 0 <= decision.clawback_micros <= part <= payout
     assert (decision.clawback_micros == part) or share < 1
+
+
+@given(facts=facts_of_any_kind, percent=st.integers(1, 100), swapped=st.booleans(), data=st.data())
+def test_whatever_is_granted_can_be_booked(
+    facts: ReturnFacts, percent: int, swapped: bool, data: st.DataObject
+) -> None:
+    facts = replace(facts, credited_micros=data.draw(st.integers(0, facts.price_micros)))
+    agreed = ReasonTerms(credit_percent=Decimal(percent))
+    terms = ReturnTerms(reasons={"fraud": agreed}, max_rate=Decimal(1), replace=swapped)
+    decision = decided(ReturnClaim(reason=R.FRAUD), facts, terms, "granted")
+    legs = sale_transfers(
+        attempt_id="a", lead_id="l", buyer_id=7, seller_id=5, currency="USD", at=SOLD,
+        price_micros=facts.price_micros, payout_micros=facts.payout_micros,
+        fee_micros=facts.price_micros - facts.payout_micros,
+    )  # fmt: skip
+    rows = return_transfers(
+        legs, credit_micros=decision.credit_micros, clawback_micros=decision.clawback_micros,
+        credited_micros=facts.credited_micros, part=1, at=SOLD,
+    )  # fmt: skip
+    found = Counter(balances(rows))
+    assert found.total() == 0
+    assert found[7, "receivable", "USD"] == -decision.credit_micros
+    assert found[5, "payable", "USD"] == decision.clawback_micros
 
 
 @pytest.mark.parametrize(
