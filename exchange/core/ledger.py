@@ -148,7 +148,7 @@ def return_transfers(
 ) -> tuple[TransferRow, ...]:
     """The credit memo and the clawback of a granted return, in one list.
 
-    `legs` are the sale's transfers (`sale_transfers` makes them again, ids and all), at least one.
+    `legs` are the sale's transfers (`sale_transfers` makes them again, ids and all).
     The credit takes back payout and fee in the proportion of the sale; of the payout's part the
     seller bears `clawback_micros` and the house the rest (`RETURN_BORNE`). A clawback without a
     credit is a replacement's: the house keeps it (`CLAWBACK_KEPT`). `credited_micros` is what the
