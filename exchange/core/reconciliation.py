@@ -118,6 +118,12 @@ def findings_of(
     return found, matching.totals
 
 
+Pair = tuple[int, int, bool, datetime, str, int]
+"""How well a sale and a claim fit, best first: by what, days apart, whether the amounts differ; the
+rest makes the order one: when it was sold, its id, the claim's number."""
+_REFERENCE, _PERSON = 1, 2
+
+
 class Matching:
     """A reconciliation under way. Give it our lines (`passed`, again and again), then ask for the
     `rest`; both yield findings. Holds their file, and of ours only what a reference or a person may
@@ -135,7 +141,7 @@ class Matching:
         self._fits: dict[int, str] = {}
         self._holder: dict[str, int] = {}
         self._waiting: dict[str, OurLine] = {}
-        self._pairs: list[tuple[int, int, bool, datetime, str, int]] = []
+        self._pairs: list[Pair] = []
         self._sums: dict[tuple[Verdict, str], Counter[str]] = defaultdict(Counter)
         for claim in self._claims:
             if claim.twin_of is None:
@@ -157,9 +163,15 @@ class Matching:
         """Let more of our lines pass; what is certain of them already."""
         for our in ours:
             claim = self._named(our)
+            fitting = self._fitting(our)
+            for _, _, _, _, _, number in fitting:
+                self._fits.setdefault(number, our.attempt_id)
             if claim is not None:
                 yield from self._settled(our, claim, "id", ambiguous=False)
-            elif not self._may_fit(our):
+            elif fitting:
+                self._pairs += fitting
+                self._waiting[our.attempt_id] = our
+            else:
                 yield from self._ours_alone(our, ())
 
     def rest(self) -> Iterator[Finding]:
@@ -206,26 +218,22 @@ class Matching:
             self._fits[number] = our.attempt_id
         return self._claims[found[0]] if found else None
 
-    def _may_fit(self, our: OurLine) -> bool:
-        """Keep it for the end, with every claim that it may be. A claim that names an id of ours
-        may still be another's: its id may be mistyped."""
+    def _fitting(self, our: OurLine) -> list[Pair]:
+        """Every claim that it may be by reference or person, too. One that names an id of ours may
+        still be another's: its id may be mistyped."""
         most = self._terms.candidates_max
-        pairs = [(_REFERENCE, n) for n in self._by_reference.get(our.buyer_ref or "", ())[:most]]
+        places = [(_REFERENCE, n) for n in self._by_reference.get(our.buyer_ref or "", ())[:most]]
         for person in our.persons:
-            pairs += [(_PERSON, n) for n in self._by_person.get(person, ())[:most]]
-        seen: set[int] = set()
-        for rank, number in pairs:
-            apart = self._days_apart(our, self._claims[number])
-            if number in seen or (rank == _PERSON and apart > self._terms.tolerance_days):
+            places += [(_PERSON, n) for n in self._by_person.get(person, ())[:most]]
+        pairs: dict[int, Pair] = {}
+        for rank, number in places:
+            claim = self._claims[number]
+            apart = self._days_apart(our, claim)
+            if number in pairs or (rank == _PERSON and apart > self._terms.tolerance_days):
                 continue
-            seen.add(number)
-            stated = self._claims[number].stated_micros
-            differs = stated is not None and stated != our.owed_micros
-            self._pairs.append((rank, apart, differs, our.sold_at, our.attempt_id, number))
-            self._fits.setdefault(number, our.attempt_id)
-        if seen:
-            self._waiting[our.attempt_id] = our
-        return bool(seen)
+            differs = claim.stated_micros not in (None, our.owed_micros)
+            pairs[number] = (rank, apart, differs, our.sold_at, our.attempt_id, number)
+        return list(pairs.values())
 
     def _days_apart(self, our: OurLine, claim: Claim) -> int:
         """Zero when a line says no day."""
@@ -344,7 +352,6 @@ class Matching:
         return found
 
 
-_REFERENCE, _PERSON = 1, 2
 _KEYS: Final[dict[int, Key]] = {_REFERENCE: "reference", _PERSON: "person"}
 _BY: Final[dict[Key, str]] = {
     "id": "our id",

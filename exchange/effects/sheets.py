@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import msgspec
 from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
 
 DELIMITERS: Final = ",;\t|"
 SAMPLE_LINES: Final = 20
 """How many lines the delimiter is told from."""
+LINES_MAX: Final = 1_048_576
+"""What a spreadsheet holds at most; a made-up file may skip to any line."""
 _XLSX: Final = b"PK\x03\x04"
 
 
@@ -75,19 +76,19 @@ def _check(number: int, count: int, cells: Sequence[Any], limits: SheetLimits) -
 
 def _csv(path: Path, limits: SheetLimits) -> Iterator[Row]:
     encoding = _encoding(path)
-    with path.open(encoding=encoding, newline="") as file:
-        delimiter = _delimiter(list(islice(_lines(file, limits), SAMPLE_LINES)))
-        file.seek(0)
-        reader = csv.reader(_lines(file, limits), delimiter=delimiter, strict=False)
-        begins = 1
-        try:
+    begins = 1
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            delimiter = _delimiter(list(islice(_lines(file, limits), SAMPLE_LINES)))
+            file.seek(0)
+            reader = csv.reader(_lines(file, limits), delimiter=delimiter, strict=False)
             for cells in reader:
                 yield begins, [cell.strip() for cell in cells]
                 begins = reader.line_num + 1
-        except csv.Error:
-            raise BadSheet(f"line {begins} is no line of a CSV file") from None
-        except UnicodeError:
-            raise BadSheet(f"line {begins} is not in {encoding}") from None
+    except csv.Error:
+        raise BadSheet(f"line {begins} is no line of a CSV file") from None
+    except UnicodeError:
+        raise BadSheet(f"line {begins} or one below it is not in {encoding}") from None
 
 
 def _lines(file: Any, limits: SheetLimits) -> Iterator[str]:
@@ -141,22 +142,30 @@ def _delimiter(sample: Sequence[str]) -> str:
 
 def _xlsx(path: Path, limits: SheetLimits) -> Iterator[Row]:
     """The rows of the first sheet; of a formula what it came to when the file was saved."""
-    try:
-        with zipfile.ZipFile(path) as packed:
-            if sum(entry.file_size for entry in packed.infolist()) > limits.unpacked_bytes_max:
-                raise BadSheet(f"it unpacks to more than {limits.unpacked_bytes_max} bytes")
-        book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, SyntaxError) as bad:
-        if isinstance(bad, BadSheet):
-            raise
-        raise BadSheet("it is no XLSX file that can be read") from None
-    try:
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # a file may claim more, or fewer, than it has
-        yield from enumerate(sheet.iter_rows(values_only=True, max_col=limits.columns_max + 1), 1)
-    except (zipfile.BadZipFile, IndexError, KeyError, ValueError, SyntaxError) as bad:
-        if isinstance(bad, BadSheet):
-            raise
-        raise BadSheet("it is no XLSX file that can be read") from None
-    finally:
-        book.close()
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as packed:
+                unpacked = sum(entry.file_size for entry in packed.infolist())
+            if unpacked <= limits.unpacked_bytes_max:
+                book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+                sheet = book.worksheets[0]
+                sheet.reset_dimensions()  # a file may claim more, or fewer, than it has
+                for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+                    if number > LINES_MAX:
+                        raise BadSheet(f"it has more than {LINES_MAX} lines")
+                    yield number, _filled(cells)
+        except (zipfile.BadZipFile, IndexError, KeyError, SyntaxError):
+            raise BadSheet("it is no XLSX file that can be read") from None
+        except ValueError as bad:
+            told = isinstance(bad, BadSheet)
+            raise bad if told else BadSheet("it is no XLSX file that can be read") from None
+    if unpacked > limits.unpacked_bytes_max:
+        raise BadSheet(f"it unpacks to more than {limits.unpacked_bytes_max} bytes")
+
+
+def _filled(cells: Sequence[Any]) -> Sequence[Any]:
+    """Without the empty cells at the end, which a sheet may have to the last column there is."""
+    end = len(cells)
+    while end and cells[end - 1] is None:
+        end -= 1
+    return cells[:end]

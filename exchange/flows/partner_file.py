@@ -128,7 +128,7 @@ def zone_of(name: str | None) -> ZoneInfo:
         raise CannotReconcile("the buyer has no time zone: say whose days the file has, --zone")
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise CannotReconcile(f"there is no time zone {name}") from None
 
 

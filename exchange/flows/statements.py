@@ -52,5 +52,5 @@ def _zone(name: str | None) -> ZoneInfo:
         raise NoStatement("say whose days the statement has: --zone America/New_York")
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise NoStatement(f"there is no time zone {name}") from None

@@ -1,7 +1,7 @@
 """A party's statements as a PDF that can be sent: a summary per currency, then every line.
 
-Drawn by hand on A4: the same statement gives the same bytes, and ten thousand lines take a second
-or two. The fonts are those every reader has; a character they lack is drawn as a question mark.
+Drawn by hand on A4: the same statement gives the same bytes, and ten thousand lines take four
+seconds. The fonts are those every reader has; a character they lack is drawn as a question mark.
 """
 
 from collections.abc import Sequence

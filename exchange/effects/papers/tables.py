@@ -81,12 +81,16 @@ def _xlsx(path: Path, header: Sequence[str], title: str) -> Iterator[Add]:
         head.font = Font(bold=True)
     sheet.append(heads)
 
+    styled = [WriteOnlyCell(sheet) for _ in header]  # one per column: making them costs the most
+    for cell in styled:
+        cell.number_format = _AMOUNT_FORMAT
+
     def add(cells: Sequence[Cell]) -> None:
         row: list[Any] = [safe(cell) if isinstance(cell, str) else cell for cell in cells]
-        for place, cell in enumerate(row):
-            if isinstance(cell, Decimal):
-                row[place] = WriteOnlyCell(sheet, value=cell)  # type: ignore[arg-type]
-                row[place].number_format = _AMOUNT_FORMAT
+        for place, value in enumerate(row):
+            if isinstance(value, Decimal):
+                row[place] = styled[place]
+                row[place].value = value
         sheet.append(row)
 
     yield add
