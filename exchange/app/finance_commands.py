@@ -19,7 +19,6 @@ from exchange.core.partner_sheet import BadHeader, DayOrder, Field
 from exchange.core.reconciliation import Finding
 from exchange.core.statements import Statement
 from exchange.effects.papers import tables
-from exchange.effects.papers.statement_pdf import write_pdf
 from exchange.effects.papers.statement_table import write_table
 from exchange.effects.postgres import HOUSE_PARTY, Role, connect
 from exchange.effects.proof import Proven, proven
@@ -236,6 +235,8 @@ def _write(
         if path is not None:
             write_table(path, made)
     if pdf_file is not None:
+        from exchange.effects.papers.statement_pdf import write_pdf  # no other command draws
+
         write_pdf(pdf_file, made, house=HOUSE_NAME)
 
 

@@ -137,9 +137,8 @@ class Matching:
         self._by_id: dict[str, int] = {}
         self._by_reference: defaultdict[str, list[int]] = defaultdict(list)
         self._by_person: defaultdict[Person, list[int]] = defaultdict(list)
-        self._taken: set[int] = set()
+        self._taken: dict[int, str] = {}
         self._fits: dict[int, str] = {}
-        self._holder: dict[str, int] = {}
         self._waiting: dict[str, OurLine] = {}
         self._pairs: list[Pair] = []
         self._sums: dict[tuple[Verdict, str], Counter[str]] = defaultdict(Counter)
@@ -164,9 +163,8 @@ class Matching:
         for our in ours:
             claim = self._named(our)
             fitting = self._fitting(our)
-            for _, _, _, _, _, number in fitting:
-                self._fits.setdefault(number, our.attempt_id)
             if claim is not None:
+                self._note_fits(fitting)
                 yield from self._settled(our, claim, "id", ambiguous=False)
             elif fitting:
                 self._pairs += fitting
@@ -176,20 +174,26 @@ class Matching:
 
     def rest(self) -> Iterator[Finding]:
         """What is left when all our lines have passed."""
-        choices = Counter[tuple[str, int | str]]()
+        self._pairs = [pair for pair in self._pairs if pair[-1] not in self._taken]
+        self._pairs.sort()
+        sales = Counter((rank, attempt_id) for rank, _, _, _, attempt_id, _ in self._pairs)
+        claims = Counter((rank, number) for rank, _, _, _, _, number in self._pairs)
         for rank, _, _, _, attempt_id, number in self._pairs:
-            choices.update([(f"ours {rank}", attempt_id), (f"theirs {rank}", number)])
-        for rank, _, _, _, attempt_id, number in sorted(self._pairs):
             if number in self._taken or attempt_id not in self._waiting:
                 continue
-            several = (
-                max(choices[f"ours {rank}", attempt_id], choices[f"theirs {rank}", number]) > 1
-            )
+            several = sales[rank, attempt_id] > 1 or claims[rank, number] > 1
             our, claim = self._waiting.pop(attempt_id), self._claims[number]
             yield from self._settled(our, claim, _KEYS[rank], ambiguous=several)
+        self._note_fits(self._pairs)
         for our in self._waiting.values():
             yield from self._ours_alone(our, ("another sale fits their line better",))
         yield from self._theirs_alone()
+
+    def _note_fits(self, pairs: Iterable[Pair]) -> None:
+        """Remember for a claim that may be left over which sale it would have been."""
+        for _, _, _, _, attempt_id, number in pairs:
+            if number not in self._taken:
+                self._fits.setdefault(number, attempt_id)
 
     # --- finding pairs ----------------------------------------------------------------------------
 
@@ -249,8 +253,7 @@ class Matching:
     def _settled(
         self, our: OurLine, claim: Claim, by: Key, *, ambiguous: bool
     ) -> Iterator[Finding]:
-        self._taken.add(claim.number)
-        self._holder[our.attempt_id] = claim.first.line
+        self._taken[claim.number] = our.attempt_id
         if self._terms.is_outside(self._day(our)):
             self.outside += len(claim.lines)
             return
@@ -309,13 +312,19 @@ class Matching:
         )
 
     def _theirs_alone(self) -> Iterator[Finding]:
+        wanted = {fit for number, fit in self._fits.items() if number not in self._taken}
+        holders = {
+            attempt_id: self._claims[number].first.line
+            for number, attempt_id in self._taken.items()
+            if attempt_id in wanted
+        }
         for claim in self._claims:
             if claim.number in self._taken:
                 continue
             if claim.first.on and self._terms.is_outside(claim.first.on):
                 self.outside += len(claim.lines)
                 continue
-            twin = claim.twin_of or self._holder.get(self._fits.get(claim.number, ""))
+            twin = claim.twin_of or holders.get(self._fits.get(claim.number, ""))
             kind: EntryKind
             if twin is None:
                 evidence = "no attempt of ours has its ids, its reference, its phone or e-mail"

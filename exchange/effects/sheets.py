@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from openpyxl import load_workbook
 
 DELIMITERS: Final = ",;\t|"
 SAMPLE_LINES: Final = 20
@@ -142,6 +141,8 @@ def _delimiter(sample: Sequence[str]) -> str:
 
 def _xlsx(path: Path, limits: SheetLimits) -> Iterator[Row]:
     """The rows of the first sheet; of a formula what it came to when the file was saved."""
+    from openpyxl import load_workbook  # a tenth of a second to import, and only this needs it
+
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as packed:

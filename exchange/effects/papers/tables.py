@@ -14,11 +14,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.styles import Font
-from openpyxl.utils import get_column_letter
-
 from exchange.core.money import text_of
 
 Cell = str | int | Decimal | date | None
@@ -71,6 +66,11 @@ def _csv(path: Path, header: Sequence[str], _title: str) -> Iterator[Add]:
 
 @contextmanager
 def _xlsx(path: Path, header: Sequence[str], title: str) -> Iterator[Add]:
+    from openpyxl import Workbook  # a tenth of a second to import, and only this needs it
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.styles import Font
+    from openpyxl.utils import get_column_letter
+
     book = Workbook(write_only=True)
     sheet = book.create_sheet(title)
     sheet.freeze_panes = "A2"
