@@ -195,7 +195,10 @@ class Connection(asyncio.Protocol):
             body_at = data.find(b"\r\n\r\n") + 4
             head = self._owner.heads.get(data[:body_at])
             if head is not None and len(data) == body_at + head.body_bytes:
-                self._recognised(head, data[body_at:])
+                reply = HttpReply(
+                    status=head.status, content_type=head.content_type, body=data[body_at:]
+                )
+                self._end(reply, reusable=True)  # the parser has seen nothing of it, nor need it
                 return
         self._received += len(data)
         had_head = self._head_done
@@ -299,20 +302,13 @@ class Connection(asyncio.Protocol):
                 Head(status=self._status, content_type=content_type, body_bytes=self._size),
             )
 
-    def _recognised(self, head: Head, body: bytes) -> None:
-        """An answer whose head is known needs no parser, which has seen nothing of it."""
-        reply = None
-        if self.asking is not None:
-            reply = HttpReply(status=head.status, content_type=head.content_type, body=body)
-        self._end(reply, reusable=True)
-
     def _complete(self, *, reusable: bool) -> None:
-        reply = None if self.asking is None else self._reply()
+        reply = self._reply()
         self._clear()
         self._end(reply, reusable=reusable)
 
-    def _end(self, reply: HttpReply | NoReply | None, *, reusable: bool) -> None:
-        """The request under way is answered; `reply` is `None` when nobody waits for it."""
+    def _end(self, reply: HttpReply | NoReply, *, reusable: bool) -> None:
+        """The request under way is answered, whether or not somebody still waits for it."""
         asking, index, owner = self.asking, self.index, self._owner
         self.is_outstanding = False
         self.asking = self._request = None
@@ -325,7 +321,7 @@ class Connection(asyncio.Protocol):
             owner.ready(self)
         else:
             self.close()
-        if asking is not None and reply is not None:
+        if asking is not None:
             asking.settle(index, reply)
 
     def _reply(self) -> HttpReply | NoReply:

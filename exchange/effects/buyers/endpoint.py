@@ -135,6 +135,7 @@ class Endpoint:
             tls,
         )
         self._idle_s = limits.ping_idle_s if pool == "ping" else limits.post_idle_s
+        self._age_s = limits.connection_age_s
         self._target, self._refused = _checked(target, headers)
         self._fixed = _fixed_head(self._target, headers) if self._target else b""
         self._ping_head = self._head("POST", "", ())
@@ -187,21 +188,15 @@ class Endpoint:
             asking.settle(index, RESTING)
             return
         stats.in_flight += 1
-        connection = self._warm(now)
-        if connection is not None:
-            stats.reused += 1
-            connection.ask(asking, index, request)
-        else:
-            self._enqueue(asking, index, request)
-
-    def _warm(self, now: float) -> Connection | None:
-        """The connection used last, if it is young enough to trust."""
-        while self._idle:
-            connection = self._idle.pop()
+        idle = self._idle
+        while idle:
+            connection = idle.pop()  # the one used last
             if now - connection.free_since <= self._idle_s and connection.is_usable:
-                return connection
+                stats.reused += 1
+                connection.ask(asking, index, request)
+                return
             connection.close()
-        return None
+        self._enqueue(asking, index, request)
 
     def _enqueue(self, asking: Asking, index: int, request: bytes) -> None:
         waiting = Waiting(self, asking, index, request)
@@ -229,7 +224,7 @@ class Endpoint:
         if self._queue:
             waiting = self._queue.popleft()
             connection.ask(waiting.asking, waiting.index, waiting.request)
-        elif self.is_retired or now - connection.born > self._limits.connection_age_s:
+        elif self.is_retired or now - connection.born > self._age_s:
             connection.close()
         else:
             connection.free_since = now
