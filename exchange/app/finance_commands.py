@@ -1,7 +1,8 @@
 """Commands of finance: reconcile with a partner's file, statements, the proof of the ledger."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -115,8 +116,7 @@ def reconcile_file(
         day_order=_day_order(days),
         tolerance_days=tolerance,
     )
-    if to_file is not None and to_file.suffix.lower() not in tables.ENDINGS:
-        raise _used_wrongly(f"{to_file.name} ends neither in .csv nor in .xlsx")
+    _writable(to_file, *tables.ENDINGS)
     shown: list[Finding] = []
     try:
         with plainly(), _told(to_file, shown, keep_all=as_json) as tell:
@@ -214,30 +214,24 @@ def statement(
             party, first.date(), last.date(), books=PartyBooks(connection), zone=zone
         )
 
+    for path, ending in ((csv_file, ".csv"), (xlsx_file, ".xlsx"), (pdf_file, ".pdf")):
+        _writable(path, ending)
     try:
         with plainly():
             made = books(data_dir, "exchange_reader", work)
-            _write(made, {".csv": csv_file, ".xlsx": xlsx_file}, pdf_file)
-    except (NoStatement, ValueError) as bad:
+    except NoStatement as bad:
         raise _used_wrongly(str(bad)) from None
-    if as_json:
-        print_json(made)
-    else:
-        finance_pages.statements(made, out)
-
-
-def _write(
-    made: Sequence[Statement], tables_of: Mapping[str, Path | None], pdf_file: Path | None
-) -> None:
-    for ending, path in tables_of.items():
-        if path is not None and path.suffix.lower() != ending:
-            raise ValueError(f"{path.name} does not end in {ending}")
+    for path in (csv_file, xlsx_file):
         if path is not None:
             write_table(path, made)
     if pdf_file is not None:
         from exchange.effects.papers.statement_pdf import write_pdf  # no other command draws
 
         write_pdf(pdf_file, made, house=HOUSE_NAME)
+    if as_json:
+        print_json(made)
+    else:
+        finance_pages.statements(made, out)
 
 
 # --- the ledger -----------------------------------------------------------------------------------
@@ -279,6 +273,16 @@ def _day_order(days: str | None) -> DayOrder | None:
     if days not in (None, *get_args(DayOrder)):
         raise _used_wrongly("--days is one of ymd, mdy, dmy")
     return cast(DayOrder | None, days)
+
+
+def _writable(path: Path | None, *endings: str) -> None:
+    """Said before the work, not after it."""
+    if path is None:
+        return
+    if path.suffix.lower() not in endings:
+        raise _used_wrongly(f"{path.name} does not end in {' or '.join(endings)}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise _used_wrongly(f"nothing can be written in {path.parent}")
 
 
 def _used_wrongly(words: str) -> typer.Exit:

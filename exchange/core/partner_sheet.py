@@ -218,7 +218,7 @@ def _plausible(day: date) -> date:
 
 def _amount(cell: Any) -> int | None:
     """Micros; a leading minus or parentheses make it negative."""
-    text = _text(cell)
+    text = f"{cell:.6f}" if isinstance(cell, float) else _text(cell)  # 63.300000000000004 is 63.3
     if not text:
         return None
     is_credit = text.startswith("(") and text.endswith(")")

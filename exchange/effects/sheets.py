@@ -22,6 +22,8 @@ SAMPLE_LINES: Final = 20
 """How many lines the delimiter is told from."""
 LINES_MAX: Final = 1_048_576
 """What a spreadsheet holds at most; a made-up file may skip to any line."""
+_HINT: Final = "sep="
+"""What a first line begins with that tells a spreadsheet the delimiter, and is no header."""
 _XLSX: Final = b"PK\x03\x04"
 
 
@@ -82,7 +84,8 @@ def _csv(path: Path, limits: SheetLimits) -> Iterator[Row]:
             file.seek(0)
             reader = csv.reader(_lines(file, limits), delimiter=delimiter, strict=False)
             for cells in reader:
-                yield begins, [cell.strip() for cell in cells]
+                if begins > 1 or not cells or not cells[0].lower().startswith(_HINT):
+                    yield begins, [cell.strip() for cell in cells]
                 begins = reader.line_num + 1
     except csv.Error:
         raise BadSheet(f"line {begins} is no line of a CSV file") from None

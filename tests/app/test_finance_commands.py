@@ -118,6 +118,7 @@ def test_a_file_that_agrees_ends_well(run: Any, books: Any, tmp_path: Path) -> N
         ("", ["--buyer", "b", "--zone", "UTC"], "it is empty"),
         ("phone\n3105550001\n", ["--buyer", "b", "--zone", "UTC"], "says no days"),
         ("phone\n", ["--buyer", "b", "--column", "tel=x"], "fields are"),
+        ("phone\n", ["--buyer", "b", "--out", "found.txt"], "does not end in .csv or .xlsx"),
     ],
 )
 def test_what_cannot_be_reconciled_is_told_in_a_sentence(
@@ -166,6 +167,7 @@ def test_a_sellers_statement_has_payouts_and_no_price(run: Any) -> None:
         (["b", *DAYS], "whose days"),
         (["b", "--zone", "UTC", "--from", "2026-02-02", "--to", "2026-02-01"], "ends before"),
         (["b", "--zone", "UTC", *DAYS, "--csv", "x.txt"], "does not end in .csv"),
+        (["b", "--zone", "UTC", *DAYS, "--pdf", "nowhere/x.pdf"], "nothing can be written"),
     ],
 )
 def test_a_statement_that_cannot_be_made_is_told_in_a_sentence(

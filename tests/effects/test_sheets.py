@@ -34,6 +34,12 @@ def test_a_csv_is_read_however_it_was_written(
     assert [tuple(cells) for _, cells in rows(path, LIMITS)] == LINES
 
 
+def test_a_hint_to_spreadsheets_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\n" + quoted(";"))
+    assert next(rows(path, LIMITS)) == (2, list(LINES[0]))
+
+
 def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(quoted(",") + '\n\n"3","last","1"\n', newline="")
