@@ -11,7 +11,7 @@ import msgspec
 from exchange.core.attempts import Ended, Opening, Selling
 from exchange.core.book import Book
 from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine
-from exchange.core.model import Candidate, Fact, Lead, Seller, Source, Value, Vertical
+from exchange.core.model import Candidate, Fact, Lead, Seller, Value, Vertical
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Loss, Reason
 from exchange.core.records import LeadPrivateRow, PostRecord, PostStep
@@ -30,7 +30,7 @@ class Deal(Fact, frozen=True, kw_only=True):
     lead: Lead
     fields: dict[str, Value]
     seller: Seller
-    source: Source
+    source_id: int
     vertical: Vertical
     candidates: tuple[Candidate, ...]
     promised_micros: int
@@ -216,7 +216,7 @@ def record_of(run: Run, book: Book, *, now: float, worker: str) -> PostRecord:
     return PostRecord(
         lead_id=deal.lead.lead_id,
         seller_id=deal.seller.id,
-        source_id=deal.source.id,
+        source_id=deal.source_id,
         vertical_id=deal.vertical.id,
         direct=deal.direct,
         status=reply.status,

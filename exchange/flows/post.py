@@ -289,7 +289,6 @@ class Posts:
         fingerprint: str,
         began: float,
     ) -> Deal:
-        source = self._source(offer.source_id, seller)
         vertical = self._standing.book.verticals[offer.vertical_id]
         promised = offer.payout_micros
         if request.min_payout is not None:
@@ -308,7 +307,7 @@ class Posts:
             lead=lead_of(offer.ping_id, body),
             fields=body.fields,
             seller=seller,
-            source=source,
+            source_id=offer.source_id,
             vertical=vertical,
             candidates=offer.candidates,
             promised_micros=promised,
@@ -437,7 +436,7 @@ class Posts:
             lead=lead_of(ping.ping_id, body),
             fields=body.fields,
             seller=seller,
-            source=self._source(ping.source_id, seller),
+            source_id=ping.source_id,
             vertical=vertical,
             candidates=offer.candidates,
             promised_micros=ping.floor_micros,
@@ -486,12 +485,6 @@ class Posts:
         if known is not None or deal.direct:
             return known or replay(deal.lead.lead_id, deal.vertical.terms.currency)
         return not_to_be_had(Reason.OFFER_TAKEN)
-
-    def _source(self, source_id: int, seller: Seller) -> Source:
-        for source in self._standing.book.sources.values():
-            if source.id == source_id:
-                return source
-        raise LookupError(f"seller {seller.key} has no source {source_id}")
 
 
 def _retrieved(task: "asyncio.Task[Outcome]") -> None:

@@ -227,7 +227,7 @@ class Stage:
             lead=Lead(lead_id=lead_id, fields=Personal({"age": 30}), consent=Personal({})),
             fields={"age": 30},
             seller=next(iter(self.book.sellers.values())),
-            source=next(iter(self.book.sources.values())),
+            source_id=next(iter(self.book.sources.values())).id,
             vertical=next(iter(self.book.verticals.values())),
             candidates=(candidate,),
             promised_micros=8_000_000,
