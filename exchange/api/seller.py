@@ -151,7 +151,7 @@ class SellerApi:
 
     async def _post(self, asked: Asked) -> web.StreamResponse:
         request: PostRequest = asked.message
-        key = _key(asked) or request.ping_id
+        key = idempotency_key(asked) or request.ping_id
         if request.offer_id not in (None, request.ping_id):
             raise Refused(
                 errors.missing(
@@ -169,7 +169,7 @@ class SellerApi:
         )
 
     async def _direct(self, asked: Asked) -> web.StreamResponse:
-        key = _key(asked)
+        key = idempotency_key(asked)
         if key is None:
             raise Refused(
                 errors.missing(
@@ -258,7 +258,8 @@ def _seller(asked: Asked) -> Seller:
     return asked.seller
 
 
-def _key(asked: Asked) -> str | None:
+def idempotency_key(asked: Asked) -> str | None:
+    """The caller's own id of its request, if it sent one. Raises `Refused` for an unusable one."""
     key: str | None = asked.request.headers.get(KEY_HEADER)
     if key is not None and not KEY.fullmatch(key):
         raise Refused(

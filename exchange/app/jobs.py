@@ -1,4 +1,4 @@
-"""The jobs process: reconcile, inspection, webhooks and partitions, each under a lease."""
+"""The jobs process: reconcile, inspection, webhooks, lapses and partitions, each under a lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,6 +8,7 @@ import msgspec
 
 from exchange.app.dials import ground_dials, heard, inspected, trying
 from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
+from exchange.app.worker import returns_of
 from exchange.config import Limits, Settings
 from exchange.effects.doubts import Doubts, SealedLeads
 from exchange.effects.epochs import Epochs
@@ -109,6 +110,7 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
         Job(name="reconcile", every_s=0.5, turn=_counted(base, reconcile)),
         Job(name="inspection", every_s=5.0, turn=inspection.turn),
         Job(name="outbox", every_s=1.0, turn=webhooks.turn),
+        Job(name="lapses", every_s=60.0, turn=returns_of(base, base.database).lapse),
         Job(
             name="partitions",
             every_s=3_600.0,

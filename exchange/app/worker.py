@@ -11,11 +11,13 @@ from typing import Any
 from aiohttp import web
 
 from exchange.api import buyer as buyer_api
+from exchange.api import finance as finance_api
 from exchange.api import operator as operator_api
 from exchange.api import ops as ops_api
 from exchange.api import seller as seller_api
 from exchange.api.buyer import BuyerApi
 from exchange.api.door import Door, Limit
+from exchange.api.finance import FinanceApi
 from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
@@ -26,10 +28,13 @@ from exchange.app.outlets import Outlets, outlets
 from exchange.config import Limits, Settings
 from exchange.core.attempts import STATE_OF, Ended
 from exchange.core.reasons import Delivery
+from exchange.core.records import ReturnRecord
 from exchange.effects.doubts import Doubts
 from exchange.effects.journal import Journal
 from exchange.effects.leads import Leads
 from exchange.effects.offers import Offers
+from exchange.effects.postgres import Database
+from exchange.effects.returns import ReturnStore
 from exchange.effects.stories import Stories
 from exchange.flows.admission import Admission
 from exchange.flows.doubt import Endings, Resolving
@@ -39,15 +44,25 @@ from exchange.flows.opening import Openings
 from exchange.flows.ping import PingLimits, Pings
 from exchange.flows.post import PostLimits, Posts
 from exchange.flows.reconcile import Pace
+from exchange.flows.returns import ReturnLimits, Returns
 from exchange.flows.selling import Sales, SellLimits
 from exchange.flows.watch import Watch
 
-ROUTES = (*seller_api.ROUTES, *buyer_api.ROUTES, *operator_api.ROUTES, *ops_api.ROUTES)
+ROUTES = (
+    *seller_api.ROUTES,
+    *buyer_api.ROUTES,
+    *finance_api.ROUTES,
+    *operator_api.ROUTES,
+    *ops_api.ROUTES,
+)
 """Every call of the API."""
 YOUNG_MAX = 10_000
 """New objects between two looks for garbage. Almost all of a ping's objects go by reference count,
 and those of the journal's batch live on: Python's own 700 would look through them every few pings,
 a twentieth of a ping's time. A look at so many takes about half a millisecond."""
+RETURNS_AT_ONCE = 4
+"""Connections for returns alone: decisions of one contract wait for each other, holding theirs, and
+must not hold up what a post asks the database."""
 DRAIN_S = 30.0
 """How long a stopping worker waits for the requests under way."""
 
@@ -116,7 +131,14 @@ async def _served(
         brake_count=limits.doubt_brake_count,
         brake_s=limits.doubt_brake_s,
     )
-    _routed(app, base, pings, posts, resolving, settings)
+    returning = await Database.open(
+        urls.database_url,
+        role="exchange_app",
+        size=RETURNS_AT_ONCE,
+        application_name="serve-returns",
+    )
+    returns = returns_of(base, returning)
+    _routed(app, base, pings, posts, resolving, returns, settings)
     dials(base, journal)
     watching = asyncio.create_task(watch.run(), name="watch")
     trials = asyncio.create_task(trying(base), name="trying")
@@ -128,6 +150,7 @@ async def _served(
         await posts.drain()
         await journal.stop()
         await base.commits.drain()
+        await returning.close()
 
 
 def _pings(base: Ground, offers: Offers, journal: Journal, limits: Limits) -> Pings:
@@ -265,12 +288,31 @@ def resolving_of(base: Ground) -> Resolving:
     )
 
 
+def returns_of(base: Ground, database: Database) -> Returns:
+    """Who decides on returns, over these connections."""
+
+    def recorded(record: ReturnRecord) -> None:
+        base.metrics.returned(record)
+        base.log.returned(record)
+
+    limits = ReturnLimits()
+    return Returns(
+        store=ReturnStore(database, had_before_days=limits.had_before_days),
+        clock=base.clock,
+        book=lambda: base.standing.book,
+        recorded=recorded,
+        limits=limits,
+        at=base.at,
+    )
+
+
 def _routed(
     app: web.Application,
     base: Ground,
     pings: Pings,
     posts: Posts,
     resolving: Resolving,
+    returns: Returns,
     settings: Settings,
 ) -> None:
     limits = settings.limits
@@ -299,7 +341,8 @@ def _routed(
         pings_limit=Limit("pings_running_max", limits.pings_running_max),
         posts_limit=Limit("posts_running_max", limits.posts_running_max),
     ).add_to(app.router, door)
-    BuyerApi(resolving=resolving).add_to(app.router, door)
+    BuyerApi(resolving=resolving, returns=returns).add_to(app.router, door)
+    FinanceApi(returns=returns, book=lambda: base.standing.book).add_to(app.router, door)
     OperatorApi(
         explain=explainer(base, limits.invited_max),
         doubts=Doubts(base.database),

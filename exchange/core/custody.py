@@ -402,3 +402,29 @@ def ended_event(
     if buyer_ref is not None:
         body["buyer_ref"] = buyer_ref
     return kind, body
+
+
+def returned_event(
+    *,
+    return_id: str,
+    attempt_id: str,
+    buyer_id: int,
+    state: str,
+    reason: str,
+    rule: str,
+    by: str,
+    credit_micros: int,
+    clawback_micros: int,
+) -> tuple[str, dict[str, Any]]:
+    """Kind and body of a step of a return (`state` as the lifecycle names it). `by` is `rule`,
+    `lapse` or `person`: who that was stands in the case."""
+    return f"return_{state}", {
+        "return_id": return_id,
+        "attempt_id": attempt_id,
+        "buyer_id": buyer_id,
+        "reason": reason,
+        "rule": rule,
+        "by": by,
+        "credit_micros": credit_micros,
+        "clawback_micros": clawback_micros,
+    }

@@ -86,6 +86,24 @@ class TransferFacts(Fact, frozen=True, kw_only=True):
     at: datetime
 
 
+class ReturnKept(Fact, frozen=True, kw_only=True):
+    """A return of one of its sales. `rule`: the id of the rule that decided last."""
+
+    return_id: str
+    attempt_id: str
+    buyer_id: int
+    state: str
+    reason: str
+    rule: str | None
+    credit_micros: int
+    clawback_micros: int
+    replaces: bool
+    currency: str
+    requested_at: datetime
+    decided_at: datetime | None
+    decided_by: str | None
+
+
 class NoticeFacts(Fact, frozen=True, kw_only=True):
     """A webhook owed to the seller."""
 
@@ -123,6 +141,7 @@ class Material(Fact, frozen=True, kw_only=True):
     not_asked: Mapping[int, NonBid]
     is_exact: bool
     caps: tuple[Used, ...]
+    returns: tuple[ReturnKept, ...] = ()
 
 
 def losses_of(material: Material) -> dict[int, Loss]:

@@ -94,6 +94,28 @@ class PostRecord(Fact, frozen=True, kw_only=True):
     test: bool = False
 
 
+class ReturnRecord(Fact, frozen=True, kw_only=True):
+    """A step of a return and what was decided about it. `decision` is the state the case came to;
+    `by` is `buyer` (a request, decided by rule, or an appeal), `person` or `lapse`. `replayed`: a
+    retry, told the case as it stands."""
+
+    return_id: str
+    lead_id: str
+    attempt_id: str
+    seller_id: int
+    buyer_id: int
+    contract_id: int
+    reason: str
+    decision: str
+    rule: str
+    by: Literal["buyer", "person", "lapse"]
+    credit_micros: int
+    clawback_micros: int
+    currency: str
+    replayed: bool
+    took_ms: float
+
+
 class RequestRecord(Fact, frozen=True, kw_only=True):
     """A request that ended before any flow began (bad key, bad body, refused): for the log and
     metrics."""

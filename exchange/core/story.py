@@ -29,6 +29,7 @@ from exchange.core.model import Candidate, Contract, ContractAnswer, Fact, Ping
 from exchange.core.money import text_of
 from exchange.core.outcome import Turned, sentence
 from exchange.core.reasons import Loss, NonBid
+from exchange.core.return_story import ReturnStory, return_story
 
 # --- what is told ---------------------------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class Story(Fact, frozen=True, kw_only=True):
     transfers: tuple[TransferStory, ...]
     custody: CustodyStory | None
     notices: tuple[NoticeStory, ...]
+    returns: tuple[ReturnStory, ...] = ()
 
 
 # --- from the material ----------------------------------------------------------------------------
@@ -240,6 +242,7 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
         transfers=tuple(_transfer(one, names) for one in material.transfers),
         custody=_custody(material),
         notices=tuple(_notice(one) for one in material.notices),
+        returns=tuple(return_story(one, names.buyer(one.buyer_id)) for one in material.returns),
     )
 
 

@@ -26,7 +26,13 @@ import orjson
 import structlog
 
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
-from exchange.core.records import PingRecord, PostRecord, PostStep, RequestRecord
+from exchange.core.records import (
+    PingRecord,
+    PostRecord,
+    PostStep,
+    RequestRecord,
+    ReturnRecord,
+)
 
 GATHER_S: Final = 0.05
 """Lines of this long go out in one write: twenty wakings a second, however many lines."""
@@ -93,6 +99,10 @@ class Log:
     def post(self, record: PostRecord) -> None:
         """A line for every post."""
         self._put("post", _post_line(record))
+
+    def returned(self, record: ReturnRecord) -> None:
+        """A line for every step of a return."""
+        self._put("return", _return_line(record))
 
     def request(self, record: RequestRecord) -> None:
         """A line for a request that ended before any flow began."""
@@ -248,6 +258,27 @@ def _post_line(record: PostRecord) -> dict[str, Any]:
         "committed_ms": round(record.committed_ms, 3),
         "delivered_ms": round(record.delivered_ms, 3),
         "reserved_ms": round(record.reserved_ms, 3),
+    }
+
+
+def _return_line(record: ReturnRecord) -> dict[str, Any]:
+    """What a buyer brought as evidence stays in Postgres."""
+    return {
+        "return_id": record.return_id,
+        "lead_id": record.lead_id,
+        "attempt_id": record.attempt_id,
+        "seller_id": record.seller_id,
+        "buyer_id": record.buyer_id,
+        "contract_id": record.contract_id,
+        "reason": record.reason,
+        "decision": record.decision,
+        "rule": record.rule,
+        "by": record.by,
+        "credit_micros": record.credit_micros,
+        "clawback_micros": record.clawback_micros,
+        "currency": record.currency,
+        "replayed": record.replayed,
+        "took_ms": round(record.took_ms, 3),
     }
 
 

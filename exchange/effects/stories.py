@@ -11,6 +11,7 @@ from exchange.core.material import (
     EventFacts,
     LeadFacts,
     NoticeFacts,
+    ReturnKept,
     TransferFacts,
 )
 from exchange.core.model import Candidate, ContractAnswer, Fact, Offer
@@ -83,6 +84,10 @@ class Stories:
     async def transfers(self, lead_id: str) -> tuple[TransferFacts, ...]:
         """The money it moved."""
         return await self._all("transfers", lead_id, TransferFacts)
+
+    async def returns(self, lead_id: str) -> tuple[ReturnKept, ...]:
+        """The returns of its sales."""
+        return await self._all("returns", lead_id, ReturnKept)
 
     async def notices(self, lead_id: str) -> tuple[NoticeFacts, ...]:
         """The webhooks about it."""

@@ -33,6 +33,7 @@ def page(story: Story) -> Group:
     parts += [_left(left)] if left else []
     parts += [_posts(story.attempts)] if story.attempts else []
     parts += [_caps(story)] if story.caps else []
+    parts += [_returns(story)] if story.returns else []
     parts += [_money(story)] if story.transfers else []
     parts += [_custody(story)] if story.custody else []
     parts += [_notices(story)] if story.notices else []
@@ -141,6 +142,23 @@ def _caps(story: Story) -> Table:
         resets = "never" if one.resets_at is None else _time(one.resets_at, with_day=True)
         segment = f" = {one.segment}" if one.segment else ""
         table.add_row(one.contract, one.cap + segment, one.used, one.held, one.limit, resets)
+    return table
+
+
+def _returns(story: Story) -> Table:
+    table = _table("Returns", "by", "reason", "asked (UTC)", "came to", "because", "money")
+    for one in story.returns:
+        who = "" if one.decided_by in (None, "rule", "lapse") else f", {one.decided_by}"
+        money = "a replacement" if one.replacement else f"{one.credit} {one.currency} credited"
+        table.add_row(
+            one.buyer,
+            one.reason.replace("_", " "),
+            _time(one.asked_at, with_day=True),
+            f"{one.state}{who}",
+            one.says,
+            f"{money}, {one.clawback} taken back" if one.state == "granted" else "",
+            style="yellow" if one.state in ("referred", "appealed") else None,
+        )
     return table
 
 

@@ -278,6 +278,8 @@ CREATE TABLE transfer (
 CREATE UNIQUE INDEX transfer_reversed_once ON transfer (lead_id, day, reverses, part)
     WHERE reverses IS NOT NULL;
 
+-- A return of a sale. cycle: the billing cycle of the sale, whose limits it counts against. wanting:
+-- the evidence that a denied claim lacked. replaces: the buyer is owed another lead, not a credit.
 CREATE TABLE return_case (
     return_id     uuid NOT NULL,
     lead_id       uuid NOT NULL,
@@ -291,10 +293,16 @@ CREATE TABLE return_case (
     ),
     reason        text NOT NULL,
     evidence      jsonb NOT NULL DEFAULT '{}',
+    wanting       text[] NOT NULL DEFAULT '{}',
     rule          text,
     credit_micros bigint NOT NULL DEFAULT 0 CHECK (credit_micros >= 0),
+    clawback_micros bigint NOT NULL DEFAULT 0 CHECK (clawback_micros >= 0),
+    replaces      boolean NOT NULL DEFAULT false,
     currency      text NOT NULL,
     test          boolean NOT NULL,
+    cycle         text NOT NULL DEFAULT '',
+    idem_key      text CHECK (length(idem_key) BETWEEN 1 AND 255),
+    appeals       smallint NOT NULL DEFAULT 0 CHECK (appeals >= 0),
     requested_at  timestamptz NOT NULL,
     due_at        timestamptz,
     decided_at    timestamptz,
@@ -308,3 +316,9 @@ CREATE TABLE return_case (
 CREATE UNIQUE INDEX return_case_one_open ON return_case (lead_id, day, attempt_id)
     WHERE state IN ('requested', 'referred', 'appealed', 'granted');
 CREATE INDEX return_case_due ON return_case (due_at) WHERE state IN ('requested', 'referred', 'appealed');
+CREATE UNIQUE INDEX return_case_found ON return_case (return_id);
+CREATE UNIQUE INDEX return_case_key ON return_case (buyer_id, idem_key) WHERE idem_key IS NOT NULL;
+CREATE INDEX return_case_of_buyer ON return_case (buyer_id, return_id);
+-- What a limit counts: the cases of a contract's sales of one cycle that hold room or took it.
+CREATE INDEX return_case_of_cycle ON return_case (contract_id, cycle)
+    WHERE state IN ('requested', 'referred', 'appealed', 'granted');

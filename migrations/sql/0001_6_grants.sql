@@ -39,8 +39,10 @@ GRANT UPDATE (
 ) ON attempt TO exchange_app;
 GRANT UPDATE (attempt_id) ON sale_slot TO exchange_app;
 GRANT UPDATE (state, tries, next_try_at, sent_at, last_result) ON outbox TO exchange_app;
-GRANT UPDATE (state, evidence, rule, credit_micros, due_at, decided_at, decided_by, booked_on)
-    ON return_case TO exchange_app;
+GRANT UPDATE (
+    state, evidence, wanting, rule, credit_micros, clawback_micros, replaces, appeals, due_at,
+    decided_at, decided_by, booked_on
+) ON return_case TO exchange_app;
 GRANT UPDATE (used, carried, updated_at) ON cap_window TO exchange_app;
 GRANT UPDATE (amount, state, at) ON cap_claim TO exchange_app;
 GRANT UPDATE (state, reply, done_at) ON idem TO exchange_app;

@@ -7,7 +7,7 @@ import pytest
 import schemathesis
 from aiohttp import web
 
-from exchange.api import buyer, operator, ops, seller
+from exchange.api import buyer, finance, operator, ops, seller
 from exchange.api.docs import page
 from exchange.api.errors import ProblemDetails
 from exchange.api.openapi import document
@@ -43,7 +43,11 @@ def sellers(router: web.UrlDispatcher, door: Any) -> None:
 
 
 def buyers(router: web.UrlDispatcher, door: Any) -> None:
-    buyer.BuyerApi(resolving=NONE).add_to(router, door)
+    buyer.BuyerApi(resolving=NONE, returns=NONE).add_to(router, door)
+
+
+def financiers(router: web.UrlDispatcher, door: Any) -> None:
+    finance.FinanceApi(returns=NONE, book=NONE).add_to(router, door)
 
 
 def operators(router: web.UrlDispatcher, door: Any) -> None:
@@ -74,6 +78,7 @@ def served(add: Adding) -> set[tuple[str, str, str | None, Any]]:
     [
         (sellers, seller.ROUTES),
         (buyers, buyer.ROUTES),
+        (financiers, finance.ROUTES),
         (operators, operator.ROUTES),
         (operation, ops.ROUTES),
     ],

@@ -31,7 +31,7 @@ from threading import Lock
 from typing import Any, Final, Literal, Protocol
 
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
-from exchange.core.records import PingRecord, PostRecord, RequestRecord
+from exchange.core.records import PingRecord, PostRecord, RequestRecord, ReturnRecord
 from exchange.effects.metrics.families import FAMILIES, LABELS, Family, Labels
 from exchange.effects.metrics.slots import (
     Counts,
@@ -155,6 +155,18 @@ class Metrics:
                 added_ms = record.took_ms - record.delivered_ms
                 self._observe("exchange_sale_added_seconds", (), [added_ms / 1e3])
                 self._exemplify("exchange_sale_added_seconds", (), added_ms, record.lead_id)
+
+    def returned(self, record: ReturnRecord) -> None:
+        """Count a step of a return; a retry is none."""
+        if record.replayed:
+            return
+        buyer = self._party(record.buyer_id)
+        labels = (buyer, record.reason, record.decision)
+        self._add("exchange_returns_total", {labels: 1})
+        self._observe("exchange_return_seconds", (), [record.took_ms / 1e3])
+        if record.credit_micros:
+            credited = (buyer, record.currency)
+            self._add("exchange_credit_micros_total", {credited: record.credit_micros})
 
     def request(self, record: RequestRecord) -> None:
         """Count a request that ended before any flow began."""

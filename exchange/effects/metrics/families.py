@@ -24,8 +24,9 @@ LABELS: Final[dict[str, str]] = {
     "answer": "`bid`, or a non-bid code",
     "buyer": "the market's buyers",
     "currency": "the market's currencies",
+    "decision": "`granted`, `denied`, `referred`, `appealed`, `lapsed`",
     "delivery": "`accepted`, `rejected`, `not_sent`, `unknown`",
-    "job": "`reconcile`, `outbox`, `partitions`, `inspection`",
+    "job": "`reconcile`, `outbox`, `lapses`, `partitions`, `inspection`",
     "kind": "`new`, `reused`, `failed`",
     "limit": "the table of limits, and the market's own rates",
     "loss": "a loss code",
@@ -34,7 +35,7 @@ LABELS: Final[dict[str, str]] = {
     "problem": "the API's list of problems",
     "proof": "`custody`, `ledger`",
     "queue": "`journal`, `log`, `commits`, `valkey`, `caps`, `traces`",
-    "reason": "a reason code, or a non-bid code; empty when there is none",
+    "reason": "a reason code, a non-bid code or a return reason; empty when there is none",
     "route": "the API's paths",
     "server": "`postgres`, `valkey`",
     "state": "`posting`, `unknown`",
@@ -107,6 +108,16 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "exchange_payout_micros_total": Family(
         "counter", "What sellers get for leads sold at once, in micros.", ("currency",)
+    ),
+    # from the record of a return
+    "exchange_returns_total": Family(
+        "counter", "Steps of returns, by the state they came to.", ("buyer", "reason", "decision")
+    ),
+    "exchange_return_seconds": Family(
+        "histogram", "From reading a claim, an appeal or a decision to its answer.", (), _LATENCY
+    ),
+    "exchange_credit_micros_total": Family(
+        "counter", "What buyers are credited for returned leads, in micros.", ("buyer", "currency")
     ),
     # from requests that ended before a flow began, and from jobs
     "exchange_requests_refused_total": Family(

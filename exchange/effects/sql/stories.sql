@@ -43,6 +43,14 @@ JOIN account c ON c.id = t.credit_account
 WHERE t.lead_id = $1 AND t.day = lead_day($1)
 ORDER BY t.at, t.code, t.transfer_id
 
+-- name: returns
+-- The returns of its sales, in the order they were asked for.
+SELECT return_id::text, attempt_id::text, buyer_id, state, reason, rule, credit_micros,
+       clawback_micros, replaces, currency, requested_at, decided_at, decided_by
+FROM return_case
+WHERE lead_id = $1 AND day = lead_day($1)
+ORDER BY return_id
+
 -- name: custody
 -- Its chain of custody.
 SELECT lead_id::text, seq, kind, bytes, prev, hash, at

@@ -1,0 +1,309 @@
+"""Returns in Postgres: a sale as it was made, and decisions, each one transaction.
+
+A decision is made *inside* its transaction, by a function handed in: first comes the lock of the
+contract and cycle, then what may have changed, then the function, then the writing. So a limit
+holds however many ask at once, and whoever comes second sees what the first came to. Everything
+that is written is checked by compare-and-set as well; what was found otherwise undoes it all, and
+it is decided anew.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import date, datetime
+from typing import Any, Final, Protocol, TypeVar
+
+import asyncpg
+import msgspec
+
+from exchange.core.ledger import AccountName, accounts
+from exchange.core.model import (
+    ClawbackTerms,
+    ContractTerms,
+    Fact,
+    FieldTerms,
+    Value,
+)
+from exchange.core.records import TransferRow
+from exchange.core.return_cases import ReturnCase, ReturnSale, ReturnUnit, Room
+from exchange.core.returns import CycleCount
+from exchange.effects.sql import queries
+
+TRIES_MAX: Final = 5
+"""How often a decision is made anew when what it saw had changed before it was written. Under the
+lock only a commit of the same lead, or the same key used for another sale, can do that."""
+LATE_DAYS: Final = 9
+"""A sale that was in doubt is booked up to so many days after it was begun."""
+HOUSE_ZONE: Final = "UTC"
+"""Whose days a contract has that names no zone, nor its buyer."""
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """The part of `postgres.Database` used here; it acts as exchange_app."""
+
+    async def fetch(self, sql: str, *args: Any) -> Sequence[Any]: ...
+    async def fetchrow(self, sql: str, *args: Any) -> Any: ...
+    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+
+
+class _Body(msgspec.Struct, frozen=True):
+    commitments: dict[str, str]
+
+
+class _Received(msgspec.Struct, frozen=True):
+    """The first event of a lead's chain, as far as it is read here."""
+
+    body: _Body
+
+
+class Listed(Fact, frozen=True, kw_only=True):
+    """A case with the sale it is of."""
+
+    case: ReturnCase
+    price_micros: int
+    payout_micros: int
+    sold_at: datetime | None
+
+
+class Contended(Exception):
+    """What a decision saw had changed each time before it was written. Nothing was."""
+
+
+class _Stale(Exception):
+    """What the decision saw has changed; the transaction is rolled back."""
+
+
+class LeaseLost(Exception):
+    """The job's lease moved on; nothing was written."""
+
+
+class ReturnStore:
+    """Reads sales and cases, and settles decisions."""
+
+    def __init__(self, database: Database, *, had_before_days: int) -> None:
+        self._database, self._had_before_days = database, had_before_days
+        self._sql = queries("returns")
+        self._accounts: dict[AccountName, int] = {}
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def sale(self, sale_or_lead_id: str, buyer_id: int) -> ReturnSale | None:
+        """A buyer's sale; `None` when it has none of this id."""
+        row = await self._database.fetchrow(
+            self._sql["sale"], sale_or_lead_id, buyer_id, self._had_before_days
+        )
+        return None if row is None else _sale(row)
+
+    async def case(self, return_id: str, buyer_id: int | None) -> ReturnCase | None:
+        """A case; `None` when there is none (of this buyer)."""
+        row = await self._database.fetchrow(self._sql["case"], return_id, buyer_id)
+        return None if row is None else _case(row["doc"])
+
+    async def listing(
+        self,
+        *,
+        buyer_id: int | None,
+        states: Sequence[str] | None,
+        before: str | None,
+        limit: int,
+    ) -> tuple[Listed, ...]:
+        """Cases, the newest first; `before` is the last one of the page before."""
+        rows = await self._database.fetch(
+            self._sql["listing"], buyer_id, None if states is None else list(states), before, limit
+        )
+        return tuple(_listed(row) for row in rows)
+
+    async def listed(self, return_id: str) -> Listed | None:
+        """One case with the sale it is of."""
+        row = await self._database.fetchrow(self._sql["listed"], return_id)
+        return None if row is None else _listed(row)
+
+    async def due(self, now: datetime, *, limit: int) -> tuple[ReturnCase, ...]:
+        """Referred cases that nobody decided in time, the longest overdue first."""
+        rows = await self._database.fetch(self._sql["due"], now, limit)
+        return tuple(_case(row["doc"]) for row in rows)
+
+    # --- deciding ---------------------------------------------------------------------------------
+
+    async def settle(
+        self,
+        sale: ReturnSale,
+        reason: str,
+        choose: Callable[[Room], ReturnUnit | T],
+        *,
+        return_id: str | None = None,
+        idem_key: str | None = None,
+        lease: tuple[str, int] | None = None,
+    ) -> ReturnUnit | T:
+        """Let `choose` decide on what is true now, and write the unit that it answers; anything
+        else it answers is handed back and nothing is written. `choose` may be called again.
+
+        `return_id` is the case that is decided on, which does not count against itself; `lease` the
+        job and epoch without which nothing is written (`LeaseLost`). Raises `Contended`."""
+        for _ in range(TRIES_MAX):
+            try:
+                async with self._database.transaction() as connection:
+                    if lease is not None and not await connection.fetchval(
+                        self._sql["held"], *lease
+                    ):
+                        raise LeaseLost(lease[0])
+                    room = await self._room(connection, sale, reason, return_id, idem_key)
+                    chosen = choose(room)
+                    made: dict[AccountName, int] = {}
+                    if isinstance(chosen, ReturnUnit):
+                        made = await self._write(connection, chosen)
+            except (_Stale, asyncpg.UniqueViolationError):
+                continue
+            self._accounts |= made  # not before: what was undone has no id
+            return chosen
+        raise Contended(sale.attempt_id)
+
+    async def _room(
+        self,
+        connection: Any,
+        sale: ReturnSale,
+        reason: str,
+        return_id: str | None,
+        idem_key: str | None,
+    ) -> Room:
+        """What may have changed, in a snapshot that is younger than the lock."""
+        cycle = sale.cycle
+        await connection.execute(self._sql["lock"], sale.contract_id, cycle.name)
+        row = await connection.fetchrow(
+            self._sql["room"],
+            sale.lead_id,
+            sale.attempt_id,
+            sale.contract_id,
+            cycle.name,
+            reason,
+            return_id,
+            idem_key,
+        )
+        sales = await connection.fetchval(
+            self._sql["sales"],
+            sale.buyer_id,
+            sale.contract_id,
+            cycle.starts_at,
+            cycle.ends_at,
+            LATE_DAYS,
+        )
+        return Room(
+            credited_micros=row["credited_micros"],
+            custody_seq=row["custody_seq"],
+            custody_head=row["custody_head"],
+            count=CycleCount(
+                sales=sales,
+                returns=row["returns"],
+                of_reason=row["of_reason"],
+                on_trust=row["on_trust"],
+            ),
+            cases=tuple(_case(doc) for doc in row["cases"]),
+            keyed=_case(row["keyed"]) if row["keyed"] else None,
+        )
+
+    async def _write(self, connection: Any, unit: ReturnUnit) -> dict[AccountName, int]:
+        made = await self._made_accounts(connection, unit.transfers)
+        ids = self._accounts | made
+        case = msgspec.to_builtins(unit.case)
+        document = {
+            "made": case if unit.was is None else None,
+            "moved": None if unit.was is None else case,
+            "was": unit.was,
+            "credited_micros": unit.credited_micros,
+            "credit_micros": unit.case.credit_micros,
+            "custody_seq": unit.custody_seq,
+            "custody": unit.custody,
+            "transfers": [_transfer(row, ids) for row in unit.transfers],
+            "outbox": unit.outbox,
+            "audit": unit.audit,
+        }
+        found = await connection.fetchrow(
+            self._sql["write"], document, unit.case.lead_id, unit.case.attempt_id
+        )
+        if (found["cases"], found["credited"], found["chained"]) != (1, 1, 1):
+            raise _Stale
+        return made
+
+    async def _made_accounts(
+        self, connection: Any, transfers: Sequence[TransferRow]
+    ) -> dict[AccountName, int]:
+        """The accounts of these transfers whose ids are not known yet."""
+        named = {account for row in transfers for account in accounts(row)}
+        missing = sorted(named - self._accounts.keys())
+        if not missing:
+            return {}
+        columns = [list(column) for column in zip(*missing, strict=True)]
+        await connection.execute(self._sql["accounts"], *columns)
+        rows = await connection.fetch(self._sql["accounts_found"], *columns)
+        return {(row["party_id"], row["kind"], row["currency"]): row["id"] for row in rows}
+
+
+def _transfer(row: TransferRow, ids: Mapping[AccountName, int]) -> dict[str, Any]:
+    debit, credit = accounts(row)
+    return msgspec.structs.asdict(row) | {
+        "debit_account": ids[debit],
+        "credit_account": ids[credit],
+    }
+
+
+# --- rows to facts --------------------------------------------------------------------------------
+
+
+def _case(doc: Mapping[str, Any]) -> ReturnCase:
+    return msgspec.convert(doc, ReturnCase)
+
+
+def _listed(row: Any) -> Listed:
+    return Listed(
+        case=_case(row["doc"]),
+        price_micros=row["price_micros"],
+        payout_micros=row["payout_micros"],
+        sold_at=row["sold_at"],
+    )
+
+
+def _sale(row: Any) -> ReturnSale:
+    contract = msgspec.convert(row["contract"], ContractTerms)
+    fields = msgspec.convert(row["fields"] or {}, dict[str, FieldTerms])
+    return ReturnSale(
+        attempt_id=row["attempt_id"],
+        lead_id=row["lead_id"],
+        seller_id=row["seller_id"],
+        buyer_id=row["buyer_id"],
+        contract_id=row["contract_id"],
+        price_micros=row["price_micros"],
+        payout_micros=row["payout_micros"],
+        fee_micros=row["fee_micros"],
+        currency=row["currency"],
+        test=row["test"],
+        sold_at=row["sold_at"],
+        zone=contract.time_zone or row["buyer_zone"] or HOUSE_ZONE,
+        terms=contract.returns,
+        clawback=msgspec.convert(row["clawback"], ClawbackTerms | None),
+        seller_zone=row["seller_zone"],
+        where=contract.where,
+        types={name: terms.type for name, terms in fields.items()},
+        known=_known(row, fields),
+        required=frozenset(name for name, terms in fields.items() if terms.required),
+        delivered=_delivered(row["received"]) if row["fields"] else None,
+        bought_before=row["bought_before"],
+    )
+
+
+def _known(row: Any, fields: Mapping[str, FieldTerms]) -> dict[str, Value | None]:
+    """Who sent the lead, and what was pinged of it; pseudonyms say nothing."""
+    pinged = {
+        name: date.fromisoformat(value)
+        if name in fields and fields[name].type == "date" and isinstance(value, str)
+        else value
+        for name, value in (row["pinged"] or {}).items()
+        if name not in fields or fields[name].ping != "pseudonym"
+    }
+    return {**pinged, "seller": row["seller"], "source": row["source"], "sub_id": row["sub_id"]}
+
+
+def _delivered(received: bytes | None) -> frozenset[str] | None:
+    """The names of the fields that the lead's first custody event commits to."""
+    if received is None:
+        return None
+    return frozenset(msgspec.json.decode(received, type=_Received).body.commitments)
