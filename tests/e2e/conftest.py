@@ -11,6 +11,10 @@ CALLERS = (
     ("seller", "beta"),
     ("seller", "slow"),
     ("buyer", "kestrel"),
+    ("seller", "gamma"),
+    ("buyer", "acme"),
+    ("buyer", "delta"),
+    ("finance",),
     ("operator",),
 )
 

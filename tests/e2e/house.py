@@ -326,6 +326,10 @@ class House:
         return Caller(self.url, self.keys[f"buyer {key}"])
 
     @property
+    def finance(self) -> Caller:
+        return Caller(self.url, self.keys["finance"])
+
+    @property
     def operator(self) -> Caller:
         return Caller(self.url, self.keys["operator"])
 
@@ -348,7 +352,8 @@ async def new_keys(database_url: str, callers: Sequence[tuple[str, ...]]) -> lis
     try:
         store, now = BookStore(database), datetime.now(UTC)
         made = [
-            await create_key(store, role, party, by="the tests", at=now) for role, party in callers
+            await create_key(store, role, party[0] if party else None, by="the tests", at=now)
+            for role, *party in callers
         ]
         return [key.text for key in made]
     finally:

@@ -37,6 +37,7 @@ VERTICALS = {
     "tls": TCPA,
     "test_only": TCPA,
     "empty": TCPA,
+    "returned": TCPA,
 }
 ALPHA = {
     "web": {},
@@ -47,6 +48,12 @@ ALPHA = {
 }
 SELLERS = {
     "alpha": {"margin": {"percent": 10}, "sources": ALPHA, "rate_per_s": 2_000},
+    "gamma": {
+        "margin": {"percent": 10},
+        "sources": ["web"],
+        "clawback": {"window_hours": 48},
+        "rate_per_s": 2_000,
+    },
     "beta": {"margin": {"percent": 10}, "sources": ["web"], "rate_per_s": 2_000},
     "slow": {"margin": {"percent": 10}, "sources": ["web"], "rate_per_s": 2},
 }
@@ -83,6 +90,15 @@ CONTRACTS: dict[str, dict[str, Any]] = {
     "lumen-tls": {"vertical": "tls"},
     "expired-tls": {"vertical": "tls"},
     "granite-test": {"vertical": "test_only"},
+    "delta-returned": {
+        "vertical": "returned",
+        "time_zone": "America/Chicago",
+        "returns": {
+            "window_hours": 48,
+            "max_rate": 1.0,
+            "reasons": {"wrong_person": {"to_person": False}, "fraud": {"to_person": True}},
+        },
+    },
 }
 POST_TIMEOUT_MS = 700
 """How long a buyer may take for a post: the tests wait for it."""
