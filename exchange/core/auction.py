@@ -59,7 +59,7 @@ def rank(
     below = []
     percent, fixed = seller.percent_millionths, seller.fixed_micros
     for contract, bid in bids:
-        payout, fee = split(bid.price_micros, percent_millionths=percent, fixed_micros=fixed)
+        payout, fee = split(bid.price_micros, percent, fixed)
         if payout < floor_micros or payout <= 0:
             below.append(contract.id)
             continue

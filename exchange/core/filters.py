@@ -20,7 +20,7 @@ from datetime import datetime
 from exchange.core import hours, masks
 from exchange.core.criteria import PARTY_FIELDS, BadCriterion, Test, test_of
 from exchange.core.fields import Schema
-from exchange.core.masks import Slots, Table, slots_of
+from exchange.core.masks import Table, mask_of, slots_of
 from exchange.core.model import (
     Buyer,
     Contract,
@@ -234,17 +234,20 @@ def _named(names: Sequence[str], index: Index) -> int:
 
 def _failed(ping: Ping, index: Index, to_test: int) -> tuple[Gate, ...]:
     """The contracts of a mask that fail a test no table says exactly."""
-    size = len(index.contracts)
-    unfit, unwanted = Slots(size), Slots(size)
+    unfit: list[int] = []
+    unwanted: list[int] = []
     contracts, tested, fields = index.contracts, index.tested, ping.fields
     for slot in slots_of(to_test):
         for field, test in tested[contracts[slot].id]:
             if field in PARTY_FIELDS:
                 if not test.met(_party_value(field, ping, index)):
-                    unwanted.add(slot)
+                    unwanted.append(slot)
             elif not test.met(fields.get(field)):
-                unfit.add(slot)
-    return (NonBid.OUT_OF_CRITERIA, unfit.mask()), (NonBid.SOURCE_BLOCKED, unwanted.mask())
+                unfit.append(slot)
+    return (
+        (NonBid.OUT_OF_CRITERIA, mask_of(unfit)),
+        (NonBid.SOURCE_BLOCKED, mask_of(unwanted)),
+    )
 
 
 # --- criteria at the post -------------------------------------------------------------------------

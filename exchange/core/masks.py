@@ -15,7 +15,7 @@ slices: generators yield after at most `SLICE_BITS` of work so that no turn of t
 """
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, Literal
 
@@ -53,6 +53,16 @@ class Slots:
 
     def mask(self) -> int:
         return int.from_bytes(self._bytes, "little")
+
+
+def mask_of(slots: Sequence[int]) -> int:
+    """The mask of these slots."""
+    if not slots:
+        return 0
+    mask = Slots(max(slots))
+    for slot in slots:
+        mask.add(slot)
+    return mask.mask()
 
 
 def slots_of(mask: int, limit: int | None = None) -> list[int]:

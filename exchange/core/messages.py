@@ -15,6 +15,8 @@ from exchange.core.model import Fact
 PRINTED = r"^[^\x00-\x1f\x7f]*$"
 """Text without control characters: a NUL can be kept by no database."""
 Short = Annotated[str, Meta(max_length=128, pattern=PRINTED)]
+Name = Annotated[str, Meta(max_length=128)]
+"""What is only looked up: one that nobody has is refused, whatever is in it."""
 Id = Annotated[
     str,
     Meta(
@@ -41,8 +43,8 @@ class ConsentOfPing(msgspec.Struct, frozen=True, kw_only=True):
 class PingRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A partial record. `floor` is the least payout taken; `tmax_ms` how long the seller waits."""
 
-    vertical: Annotated[Short, Meta(description="The product, by its key in the market.")]
-    source: Annotated[Short, Meta(description="Which of your agreed feeds this comes from.")]
+    vertical: Annotated[Name, Meta(description="The product, by its key in the market.")]
+    source: Annotated[Name, Meta(description="Which of your agreed feeds this comes from.")]
     fields: Annotated[
         dict[str, Any],
         Meta(description="The fields of the vertical that may be pinged; nothing personal."),

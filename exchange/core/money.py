@@ -65,7 +65,7 @@ def text_of(micros: int) -> str:
     return f"{sign}{units}.{decimals}"
 
 
-def split(price_micros: int, *, percent_millionths: int, fixed_micros: int) -> tuple[int, int]:
+def split(price_micros: int, percent_millionths: int, fixed_micros: int) -> tuple[int, int]:
     """Split a price into `(payout, fee)`: fee = fixed + percent of the price, rounded down, never
     more than the price. `percent_millionths` is the share in millionths (15 % = 150_000).
 

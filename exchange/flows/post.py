@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -203,17 +203,20 @@ class Posts:
     ) -> Outcome:
         """Sell a record, if it may be; the database is asked about it while rows are made."""
         vertical = self._standing.book.verticals[offer.vertical_id]
-        named = offer.named or bool(body.named)
-        asked = asyncio.create_task(
-            self._barred(body, vertical, offer.ping_id, named=named, test=offer.test)
-        )
+        if _lacks_consent(body, vertical, named=offer.named or bool(body.named)):
+            return without_sale(offer.ping_id, "rejected", offer.currency, Reason.CONSENT_MISSING)
+        claims = () if offer.test else self._openings.claims(body, vertical, offer.ping_id)
+        asked = asyncio.create_task(self._leads.was_sold_before(claims)) if claims else None
         try:
-            await asyncio.sleep(0)  # the question leaves
+            if asked is not None:
+                await asyncio.sleep(0)  # the question leaves
             deal = self._deal_of_offer(request, offer, body, seller, key, fingerprint, began)
-            barred = await asked
+            if asked is not None and await asked:
+                return without_sale(offer.ping_id, "duplicate", offer.currency, Reason.DUPLICATE)
         finally:
-            asked.cancel()
-        return barred or await self._sold(deal, seller, key, fingerprint)
+            if asked is not None:
+                asked.cancel()
+        return await self._sold(deal, seller, key, fingerprint)
 
     def _agreed(self, request: PostRequest, offer: Offer) -> Body | Refusal:
         """The record, if it is valid and agrees with its ping."""
@@ -256,28 +259,19 @@ class Posts:
         return Body(fields=fields, consent=consent, chain=chain, named=named)
 
     async def _barred(
-        self, body: Body, vertical: Vertical, lead_id: str, *, named: bool, test: bool
+        self, body: Body, vertical: Vertical, lead_id: str, *, test: bool
     ) -> PostReply | None:
-        """The house's own refusals: no consent where the vertical needs it, or a consumer sold here
-        within the duplicate window. Answered 200, as an outcome, and nothing is kept. `named`:
-        whether companies are named, as some verticals need."""
-        wanted = vertical.terms.consent
-        if (wanted != "none" and not body.consent) or (wanted == "named" and not named):
-            reason = Reason.CONSENT_MISSING
-        elif not test and await self._is_duplicate(body, vertical, lead_id):
-            reason = Reason.DUPLICATE
-        else:
-            return None
-        status: Literal["duplicate", "rejected"] = (
-            "duplicate" if reason is Reason.DUPLICATE else "rejected"
-        )
-        return without_sale(lead_id, status, vertical.terms.currency, reason)
-
-    async def _is_duplicate(self, body: Body, vertical: Vertical, lead_id: str) -> bool:
-        """Whether the consumer was sold here before. Asked so that most duplicates cost no hold and
-        no INTENT; the fence is in the INTENT's own transaction (`Selling.claims`)."""
-        claims = self._openings.claims(body, vertical, lead_id)
-        return bool(claims) and await self._leads.was_sold_before(claims)
+        """The house's own refusals of a direct lead: no consent where the vertical needs it, or a
+        consumer sold here within the duplicate window. Answered 200, as an outcome, and nothing is
+        kept. (Most duplicates are found so, without a hold or an INTENT; the fence is in the
+        INTENT's own transaction, `Selling.claims`.)"""
+        currency = vertical.terms.currency
+        if _lacks_consent(body, vertical, named=bool(body.named)):
+            return without_sale(lead_id, "rejected", currency, Reason.CONSENT_MISSING)
+        claims = () if test else self._openings.claims(body, vertical, lead_id)
+        if claims and await self._leads.was_sold_before(claims):
+            return without_sale(lead_id, "duplicate", currency, Reason.DUPLICATE)
+        return None
 
     def _deal_of_offer(
         self,
@@ -356,9 +350,7 @@ class Posts:
         ping = self._ping_of(request, body, lead_id, vertical, source, seller)
         if isinstance(ping, Refusal):
             return ping
-        barred = await self._barred(
-            body, vertical, lead_id, named=bool(body.named), test=request.test
-        )
+        barred = await self._barred(body, vertical, lead_id, test=request.test)
         if barred is not None:
             return await self._replies.replayed(seller.id, key, fingerprint) or barred
         return await self._received(ping, body, seller, key, fingerprint, began)
@@ -485,6 +477,12 @@ class Posts:
         if known is not None or deal.direct:
             return known or replay(deal.lead.lead_id, deal.vertical.terms.currency)
         return not_to_be_had(Reason.OFFER_TAKEN)
+
+
+def _lacks_consent(body: Body, vertical: Vertical, *, named: bool) -> bool:
+    """`named`: whether companies are named, as some verticals need."""
+    wanted = vertical.terms.consent
+    return (wanted != "none" and not body.consent) or (wanted == "named" and not named)
 
 
 def _retrieved(task: "asyncio.Task[Outcome]") -> None:

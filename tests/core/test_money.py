@@ -63,12 +63,12 @@ def test_an_amount_is_printed_with_at_least_two_decimals_and_its_sign() -> None:
 
 @given(MICROS, st.integers(0, 1_000_000), st.integers(0, 50_000_000))
 def test_payout_and_fee_always_add_up_to_the_price(price: int, percent: int, fixed: int) -> None:
-    payout, fee = split(price, percent_millionths=percent, fixed_micros=fixed)
+    payout, fee = split(price, percent, fixed)
     assert payout + fee == price
     assert payout >= 0
     assert fee >= 0
 
 
 def test_rounding_falls_to_the_seller() -> None:
-    assert split(10, percent_millionths=150_000, fixed_micros=0) == (9, 1)
-    assert split(9, percent_millionths=150_000, fixed_micros=0) == (8, 1)
+    assert split(10, 150_000, 0) == (9, 1)
+    assert split(9, 150_000, 0) == (8, 1)
