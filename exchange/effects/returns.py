@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 import msgspec
+from msgspec.structs import replace
 
 from exchange.core.ledger import AccountName, accounts
 from exchange.core.model import (
@@ -33,6 +34,10 @@ TRIES_MAX: Final = 5
 lock only a commit of the same lead, or the same key used for another sale, can do that."""
 LATE_DAYS: Final = 9
 """A sale that was in doubt is booked up to so many days after it was begun."""
+COUNTS_KEPT_MAX: Final = 10_000
+"""Contracts and cycles whose sales are remembered; beyond, all are counted again."""
+SALES_MANY: Final = 1 << 40
+"""More sales than a cycle ever has."""
 HOUSE_ZONE: Final = "UTC"
 """Whose days a contract has that names no zone, nor its buyer."""
 T = TypeVar("T")
@@ -84,6 +89,7 @@ class ReturnStore:
         self._database, self._had_before_days = database, had_before_days
         self._sql = queries("returns")
         self._accounts: dict[AccountName, int] = {}
+        self._sales: dict[tuple[int, str], int] = {}
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -136,7 +142,7 @@ class ReturnStore:
         lease: tuple[str, int] | None = None,
     ) -> ReturnUnit | T:
         """Let `choose` decide on what is true now, and write the unit that it answers; anything
-        else it answers is handed back and nothing is written. `choose` may be called again.
+        else it answers is handed back and nothing is written. `choose` is called more than once.
 
         `return_id` is the case that is decided on, which does not count against itself; `lease` the
         job and epoch without which nothing is written (`LeaseLost`). Raises `Contended`."""
@@ -148,7 +154,7 @@ class ReturnStore:
                     ):
                         raise LeaseLost(lease[0])
                     room = await self._room(connection, sale, reason, return_id, idem_key)
-                    chosen = choose(room)
+                    chosen = await self._chosen(connection, sale, room, choose)
                     made: dict[AccountName, int] = {}
                     if isinstance(chosen, ReturnUnit):
                         made = await self._write(connection, chosen)
@@ -157,6 +163,37 @@ class ReturnStore:
             self._accounts |= made  # not before: what was undone has no id
             return chosen
         raise Contended(sale.attempt_id)
+
+    async def _chosen(
+        self,
+        connection: Any,
+        sale: ReturnSale,
+        room: Room,
+        choose: Callable[[Room], ReturnUnit | T],
+    ) -> ReturnUnit | T:
+        """What is chosen, with the cycle's sales counted only if it turns on them.
+
+        Sales only grow, so those counted before are a lower bound; and more sales only give more
+        room. What is the same for that bound and for more sales than there are is the same for
+        their true number.
+        """
+        known = sale.contract_id, sale.cycle.name
+        chosen = choose(_with_sales(room, self._sales.get(known, 0)))
+        if chosen == choose(_with_sales(room, SALES_MANY)):
+            return chosen
+        cycle = sale.cycle
+        sales = await connection.fetchval(
+            self._sql["sales"],
+            sale.buyer_id,
+            sale.contract_id,
+            cycle.starts_at,
+            cycle.ends_at,
+            LATE_DAYS,
+        )
+        if len(self._sales) >= COUNTS_KEPT_MAX:
+            self._sales.clear()
+        self._sales[known] = sales
+        return choose(_with_sales(room, sales))
 
     async def _room(
         self,
@@ -179,20 +216,12 @@ class ReturnStore:
             return_id,
             idem_key,
         )
-        sales = await connection.fetchval(
-            self._sql["sales"],
-            sale.buyer_id,
-            sale.contract_id,
-            cycle.starts_at,
-            cycle.ends_at,
-            LATE_DAYS,
-        )
         return Room(
             credited_micros=row["credited_micros"],
             custody_seq=row["custody_seq"],
             custody_head=row["custody_head"],
             count=CycleCount(
-                sales=sales,
+                sales=0,  # counted only if it matters
                 returns=row["returns"],
                 of_reason=row["of_reason"],
                 on_trust=row["on_trust"],
@@ -244,6 +273,10 @@ def _transfer(row: TransferRow, ids: Mapping[AccountName, int]) -> dict[str, Any
         "debit_account": ids[debit],
         "credit_account": ids[credit],
     }
+
+
+def _with_sales(room: Room, sales: int) -> Room:
+    return replace(room, count=replace(room.count, sales=sales))
 
 
 # --- rows to facts --------------------------------------------------------------------------------
