@@ -170,7 +170,7 @@ def _source(path: Path, terms: SourceTerms, found: Found) -> None:
 
 
 def _buyer(path: Path, terms: BuyerTerms, dialects: frozenset[str] | None, found: Found) -> None:
-    for name in ("ping_url", "post_url", "status_url"):
+    for name in ("ping_url", "post_url", "status_url", "webhook_url"):
         if (url := getattr(terms, name)) is not None:
             _url((*path, name), url, found)
     if terms.time_zone is not None:

@@ -105,8 +105,9 @@ class ReturnKept(Fact, frozen=True, kw_only=True):
 
 
 class NoticeFacts(Fact, frozen=True, kw_only=True):
-    """A webhook owed to the seller."""
+    """A webhook owed to the seller, or to a buyer."""
 
+    party_id: int
     kind: str
     state: str
     tries: int

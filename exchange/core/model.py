@@ -148,7 +148,8 @@ class SellerTerms(Terms, frozen=True, kw_only=True):
 
 
 class BuyerTerms(Terms, frozen=True, kw_only=True):
-    """A party that bids and receives. `secret` names a stored secret (`exchange secret set`)."""
+    """A party that bids and receives. `secret` names a stored secret (`exchange secret set`);
+    `webhook_url` is told what a person or time decided on its returns."""
 
     ping_url: str
     post_url: str
@@ -158,6 +159,8 @@ class BuyerTerms(Terms, frozen=True, kw_only=True):
     dialect: str = "json"
     secret: str | None = None
     headers: dict[str, str] = {}
+    webhook_url: str | None = None
+    webhook_secret: str | None = None
     in_flight_max: int = 64
     post_timeout_ms: int = 10_000
     tls_ca: str | None = None

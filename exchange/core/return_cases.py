@@ -21,7 +21,7 @@ from exchange.core.money import text_of
 from exchange.core.reasons import ReturnReason
 from exchange.core.records import CustodyRow, OutboxRow, TransferRow
 from exchange.core.return_policy import Cycle, clawback_share, cycle_of, kept, lapses_at
-from exchange.core.returns import CycleCount, Decision, ReturnClaim, ReturnFacts
+from exchange.core.returns import SENTENCES, CycleCount, Decision, ReturnClaim, ReturnFacts
 
 ADULT_AGE: Final = 18
 """Whoever is younger makes no contract in the United States (19 in two states)."""
@@ -150,12 +150,13 @@ class ReturnUnit(Fact, frozen=True, kw_only=True):
 
 
 class Written(Fact, frozen=True, kw_only=True):
-    """How and when a decision is written down. `outbox_id` is the notice to the seller, `None` when
-    it has no webhook."""
+    """How and when a decision is written down. The ids are those of the notices to the seller and
+    the buyer, `None` where there is no webhook, or nothing that was not said in an answer."""
 
     at: datetime
     by: str = BY_RULE
-    outbox_id: str | None = None
+    to_seller: str | None = None
+    to_buyer: str | None = None
     audit: AuditRow | None = None
 
 
@@ -331,25 +332,40 @@ def _transfers(
 
 
 def _notices(case: ReturnCase, written: Written) -> tuple[OutboxRow, ...]:
-    """A seller is told of a granted return: why, and what it gives back. Never what the buyer paid
-    or was credited."""
-    if case.state != "granted" or written.outbox_id is None:
-        return ()
-    return (
-        OutboxRow(
-            outbox_id=written.outbox_id,
-            lead_id=case.lead_id,
-            party_id=case.seller_id,
-            kind="return.granted",
-            body={
-                "lead_id": case.lead_id,
-                "sale_id": case.attempt_id,
-                "return_id": case.return_id,
-                "reason": case.reason,
-                "message": REASONS[case.reason].sentence,
-                "taken_back": text_of(case.clawback_micros),
-                "currency": case.currency,
-            },
-            at=written.at,
-        ),
-    )
+    """A seller is told of a granted return: why, and what it gives back, never what the buyer paid
+    or was credited. A buyer is told what a person or time decided."""
+    told = {"return_id": case.return_id, "sale_id": case.attempt_id, "lead_id": case.lead_id}
+    told |= {"reason": case.reason, "currency": case.currency}
+    notices = []
+    if case.state == "granted" and written.to_seller is not None:
+        taken = {"taken_back": text_of(case.clawback_micros)}
+        words = {"message": REASONS[case.reason].sentence}
+        notices.append(
+            OutboxRow(
+                outbox_id=written.to_seller,
+                lead_id=case.lead_id,
+                party_id=case.seller_id,
+                kind="return.granted",
+                body=told | taken | words,
+                at=written.at,
+            )
+        )
+    if written.to_buyer is not None:
+        came_to = {
+            "state": case.state,
+            "rule": case.rule,
+            "message": SENTENCES[case.rule or ""],
+            "credit": text_of(case.credit_micros),
+            "replacement": case.replaces,
+        }
+        notices.append(
+            OutboxRow(
+                outbox_id=written.to_buyer,
+                lead_id=case.lead_id,
+                party_id=case.buyer_id,
+                kind="return.decided",
+                body=told | came_to,
+                at=written.at,
+            )
+        )
+    return tuple(notices)

@@ -114,8 +114,9 @@ class CustodyStory(Fact, frozen=True, kw_only=True):
 
 
 class NoticeStory(Fact, frozen=True, kw_only=True):
-    """A webhook to the seller."""
+    """A webhook to a party."""
 
+    to: str
     kind: str
     state: str
     tries: int
@@ -241,7 +242,7 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
         attempts=tuple(_attempt(one, material.events, names) for one in material.attempts),
         transfers=tuple(_transfer(one, names) for one in material.transfers),
         custody=_custody(material),
-        notices=tuple(_notice(one) for one in material.notices),
+        notices=tuple(_notice(one, names) for one in material.notices),
         returns=tuple(return_story(one, names.buyer(one.buyer_id)) for one in material.returns),
     )
 
@@ -474,7 +475,7 @@ def _custody(material: Material) -> CustodyStory | None:
     )
 
 
-def _notice(notice: NoticeFacts) -> NoticeStory:
+def _notice(notice: NoticeFacts, names: _Names) -> NoticeStory:
     if notice.state == "sent" and notice.sent_at:
         says = f"told at {_clock(notice.sent_at)}"
     elif notice.state == "dead":
@@ -482,4 +483,5 @@ def _notice(notice: NoticeFacts) -> NoticeStory:
     else:
         last = f" (last: {notice.last_result})" if notice.last_result else ""
         says = f"next try at {_clock(notice.next_try_at)}{last}"
-    return NoticeStory(kind=notice.kind, state=notice.state, tries=notice.tries, says=says)
+    to = names.party(notice.party_id)
+    return NoticeStory(to=to, kind=notice.kind, state=notice.state, tries=notice.tries, says=says)

@@ -1,4 +1,5 @@
-"""Telling sellers what became of their leads: signed webhooks (Standard Webhooks), at least once.
+"""Telling sellers what became of their leads, and buyers what was decided on their returns: signed
+webhooks (Standard Webhooks), at least once.
 
 The id of a notice is constant over its tries, so a receiver drops repeats. Nothing personal is in
 it: status, money and the lead's id. Addresses stand under the same rules as buyers' (no private
@@ -14,7 +15,7 @@ import msgspec
 import orjson
 
 from exchange.core.book import Book
-from exchange.core.model import Seller
+from exchange.core.model import Buyer, Seller
 from exchange.core.wire import Answer, HttpReply
 from exchange.dialects import json as house
 from exchange.effects.buyers import Buyers, Endpoint
@@ -27,7 +28,7 @@ RETRY_AFTER: Final = tuple(
     for seconds in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 )
 """Waits between tries: the schedule the Standard Webhooks specification recommends, about three
-days in all. After the last the notice is dead, and the seller learns the outcome by GET."""
+days in all. After the last the notice is dead, and its receiver learns the outcome by GET."""
 GONE: Final = 410
 """The receiver says it wants no more of these."""
 
@@ -73,18 +74,19 @@ class Webhooks:
         return len(notices)
 
     async def _told(self, notice: Notice) -> Tried:
-        seller = self._book().sellers.get(notice.party_id)
-        if seller is None or seller.terms.webhook_url is None:
-            return self._tried(notice, "dead", "the seller has no webhook address")
+        book = self._book()
+        party = book.sellers.get(notice.party_id) or book.buyers.get(notice.party_id)
+        if party is None or party.terms.webhook_url is None:
+            return self._tried(notice, "dead", "there is no webhook address")
         body = webhook_body(notice)
         headers = house.post_headers(
             attempt_id=notice.outbox_id,
             timestamp=int(self._clock.now().timestamp()),
             body=body,
-            secret=self._secret_of(seller),
+            secret=self._secret_of(party),
         )
         answer = await self._buyers.send(
-            self._endpoint(seller, seller.terms.webhook_url),
+            self._endpoint(party, party.terms.webhook_url),
             headers=headers,
             body=body,
             deadline=self._clock.loop_time() + self._limits.answer_s,
@@ -110,13 +112,13 @@ class Webhooks:
         wait = RETRY_AFTER[notice.tries]
         return Tried(state="pending", next_try_at=now + wait, at=now, result=result)
 
-    def _secret_of(self, seller: Seller) -> bytes | None:
-        name = seller.terms.webhook_secret
+    def _secret_of(self, party: Seller | Buyer) -> bytes | None:
+        name = party.terms.webhook_secret
         return self._secret(name) if name else None
 
-    def _endpoint(self, seller: Seller, url: str) -> Endpoint:
+    def _endpoint(self, party: Seller | Buyer, url: str) -> Endpoint:
         return self._buyers.endpoint(
-            key=f"{seller.id}.webhook",
+            key=f"{party.id}.webhook",
             url=url,
             headers={},
             in_flight_max=self._limits.in_flight_max,

@@ -103,7 +103,8 @@ class Returns:
             return None
         if sale.test:
             return _not_valid((Problem(field="sale_id", message="was a test and cost nothing"),))
-        at, return_id, outbox_id = self._clock.now(), self._clock.new_id(), self._outbox_id(sale)
+        at, return_id = self._clock.now(), self._clock.new_id()
+        written = Written(at=at, to_seller=self._seller_notice(sale))
 
         def choose(room: Room) -> ReturnUnit | Answered | Refusal:
             known = _known(asking, sale, room)
@@ -119,7 +120,7 @@ class Returns:
                 adjudicate(asking.claim, facts, sale.terms),
                 return_id=return_id,
                 idem_key=asking.idem_key,
-                written=Written(at=at, outbox_id=outbox_id),
+                written=written,
             )
 
         await self._at("return_asked")
@@ -179,7 +180,8 @@ class Returns:
         if found is None:
             return None
         sale, before = found
-        at, outbox_id = self._clock.now(), self._outbox_id(sale)
+        at = self._clock.now()
+        to_seller, to_buyer = self._seller_notice(sale), self._buyer_notice(sale)
 
         def choose(room: Room) -> ReturnUnit | Answered | Refusal:
             case = _of(room, before)
@@ -202,7 +204,7 @@ class Returns:
                     "clawback_micros": decision.clawback_micros,
                 },
             )
-            written = Written(at=at, by=by, outbox_id=outbox_id, audit=audit)
+            written = Written(at=at, by=by, to_seller=to_seller, to_buyer=to_buyer, audit=audit)
             return judged(sale, room, case, decision, written)
 
         done: ReturnUnit | Answered | Refusal = await self._store.settle(
@@ -224,12 +226,13 @@ class Returns:
         sale = await self._sale(before.attempt_id, before.buyer_id)
         if sale is None:
             return False
+        written = Written(at=at, by=BY_LAPSE, to_buyer=self._buyer_notice(sale))
 
         def choose(room: Room) -> ReturnUnit | None:
             case = _of(room, before)
             if case.state != "referred" or case.due_at is None or case.due_at > at:
                 return None
-            return judged(sale, room, case, LAPSED, Written(at=at, by=BY_LAPSE))
+            return judged(sale, room, case, LAPSED, written)
 
         done = await self._store.settle(
             sale,
@@ -278,10 +281,14 @@ class Returns:
         sale = await self._sale(case.attempt_id, case.buyer_id)
         return None if sale is None else (sale, case)
 
-    def _outbox_id(self, sale: ReturnSale) -> str | None:
-        """A notice only for sellers that have somewhere to send it."""
+    def _seller_notice(self, sale: ReturnSale) -> str | None:
+        """A notice only for whoever has somewhere to send it."""
         seller = self._book().sellers.get(sale.seller_id)
         return self._clock.new_id() if seller and seller.terms.webhook_url else None
+
+    def _buyer_notice(self, sale: ReturnSale) -> str | None:
+        buyer = self._book().buyers.get(sale.buyer_id)
+        return self._clock.new_id() if buyer and buyer.terms.webhook_url else None
 
     def _told(
         self,

@@ -185,7 +185,7 @@ def _custody(story: Story) -> Text:
 
 def _notices(story: Story) -> Text:
     return Text(
-        "Webhooks to the seller: " + "; ".join(f"{one.kind} {one.says}" for one in story.notices)
+        "Webhooks: " + "; ".join(f"{one.kind} to {one.to}: {one.says}" for one in story.notices)
     )
 
 

@@ -28,6 +28,8 @@ time_zone = "America/Chicago"
 ping_url = "{acme}/ping"
 post_url = "{acme}/post"
 status_url = "{acme}/status"
+webhook_url = "{acme}/hook"
+webhook_secret = "acme-hook"
 [buyers.beacon]
 time_zone = "America/Chicago"
 ping_url = "{beacon}/ping"

@@ -11,8 +11,15 @@ import asyncpg
 import msgspec
 from msgspec.structs import replace
 
-from exchange.core.book import EMPTY, Book
-from exchange.core.model import ContractTerms, FieldTerms, ReturnTerms
+from exchange.core.book import EMPTY, Book, book_of
+from exchange.core.model import (
+    BuyerTerms,
+    ContractTerms,
+    FieldTerms,
+    MarketDoc,
+    ReturnTerms,
+    SellerTerms,
+)
 from exchange.core.reasons import ReturnReason
 from exchange.core.records import AttemptRow, ReturnRecord
 from exchange.core.returns import ReturnClaim
@@ -43,6 +50,21 @@ class Later(Clock):
 
     def now(self) -> datetime:
         return super().now() + self.ahead
+
+
+HOOKED = book_of(
+    MarketDoc(
+        sellers={"s": SellerTerms(sources=("web",), webhook_url="https://s.example/hook")},
+        buyers={
+            "b": BuyerTerms(
+                ping_url="https://b.example/ping",
+                post_url="https://b.example/post",
+                webhook_url="https://b.example/hook",
+            )
+        },
+    )
+)
+"""The market as the flow sees it when both sides have a webhook: the seller is 2, the buyer 3."""
 
 
 class SaleOf(Sale):

@@ -1,6 +1,7 @@
 """Returns on the real Postgres: a decision is one transaction, made once, within the limits."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,8 +17,8 @@ from exchange.effects.leases import Deposed, Lease, Leases
 from exchange.effects.postgres import DatabaseDown
 from exchange.effects.proof import proven
 from exchange.flows.returns import Answered, Asking
-from tests.effects.sales import BUYER, OTHER_BUYER, new_id
-from tests.flows.returning import PAYOUT, PRICE, Trade, terms, trading
+from tests.effects.sales import BUYER, OTHER_BUYER, SELLER, new_id
+from tests.flows.returning import HOOKED, PAYOUT, PRICE, Trade, terms, trading
 
 pytestmark = pytest.mark.real
 TO_PERSON = {"reasons": {"wrong_person": {"to_person": True}}}
@@ -282,6 +283,39 @@ async def test_a_referred_return_lapses_by_itself(trade: Trade, database_url: st
         "lapsed", "lapsed", "lapse",
     )  # fmt: skip
     assert (await trade.moved(sale))["buyer.receivable"] == PRICE
+
+
+# --- notices --------------------------------------------------------------------------------------
+
+
+async def told(trade: Trade, sale: Any) -> dict[int, dict[str, Any]]:
+    """The notices about a sale, by whom they are for."""
+    rows = await trade.admin.fetch("SELECT * FROM outbox WHERE lead_id = $1", sale.lead_id)
+    return {row["party_id"]: {"type": row["kind"], **json.loads(row["body"])} for row in rows}
+
+
+async def test_a_seller_is_told_of_a_grant_and_nothing_of_the_buyers_money(trade: Trade) -> None:
+    trade.book = HOOKED
+    [sale] = await trade.sold(await trade.contract(terms()))
+    await trade.asked(sale)
+    notices = await told(trade, sale)
+    assert set(notices) == {SELLER}  # the buyer has its answer
+    notice = notices[SELLER]
+    assert (notice["type"], notice["reason"]) == ("return.granted", "wrong_person")
+    assert (notice["taken_back"], notice["currency"]) == ("6.80", "USD")
+    assert "10.00" not in str(notice)
+
+
+async def test_a_buyer_is_told_what_a_person_decided(trade: Trade) -> None:
+    trade.book = HOOKED
+    [sale] = await trade.sold(await trade.contract(terms(**TO_PERSON)))
+    case = (await trade.asked(sale)).case
+    assert await told(trade, sale) == {}
+    await trade.returns.decide(case.return_id, "denied", by="Dana", why="no proof")
+    notices = await told(trade, sale)
+    assert set(notices) == {BUYER}
+    assert (notices[BUYER]["type"], notices[BUYER]["state"]) == ("return.decided", "denied")
+    assert notices[BUYER]["message"] == "A person denied the return."
 
 
 # --- appeals --------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ WHERE lead_id = $1 AND day = lead_day($1)
 ORDER BY seq
 
 -- name: notices
--- What its seller is told by webhook.
-SELECT kind, state, tries, next_try_at, sent_at, last_result
+-- What its seller and its buyers are told by webhook.
+SELECT party_id, kind, state, tries, next_try_at, sent_at, last_result
 FROM outbox
 WHERE lead_id = $1 AND day = lead_day($1)
 ORDER BY at

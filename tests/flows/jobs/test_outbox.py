@@ -24,7 +24,7 @@ def webhooks(stage: Any) -> Webhooks:
         outbox=Outbox(stage.database, per_party_max=20, batch_max=100),
         buyers=stage.buyers,
         book=lambda: stage.book,
-        secret={"bright-hook": SECRET}.get,
+        secret={"bright-hook": SECRET, "acme-hook": SECRET}.get,
         clock=stage.clock,
         limits=WebhookLimits(),
     )
@@ -60,6 +60,21 @@ async def test_a_seller_is_told_of_a_sale_found_later(stage: Any, webhooks: Webh
     assert began.lead.fields.values["phone"].encode() not in stage.beacon.bodies[0]
     assert (await row(stage, began))["state"] == "sent"
     assert await webhooks.turn(await stage.leases.acquire("outbox")) == 0
+
+
+async def test_a_buyer_is_told_too(stage: Any, webhooks: Webhooks) -> None:
+    [acme] = [buyer for buyer in stage.book.buyers.values() if buyer.key == "acme"]
+    notice_id = stage.clock.new_id()
+    await stage.database.execute(
+        "INSERT INTO outbox (outbox_id, lead_id, day, party_id, kind, body, at)"
+        " VALUES ($1, $1, lead_day($1), $2, 'return.decided', $3, $4)",
+        *(notice_id, acme.id, {"state": "granted"}, stage.clock.now()),
+    )
+    stage.acme.on_post = lambda _id, _first: 200
+    assert await webhooks.turn(await stage.leases.acquire("outbox")) == 1
+    assert stage.acme.headers[-1]["webhook-id"] == notice_id
+    told = msgspec.json.decode(stage.acme.bodies[-1])
+    assert (told["type"], told["data"]) == ("return.decided", {"state": "granted"})
 
 
 async def test_a_webhook_is_signed_as_the_standard_says(stage: Any, webhooks: Webhooks) -> None:
