@@ -47,9 +47,7 @@ from exchange.core.returns import (
 )
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
-CLAIMED = st.sampled_from(
-    [ReturnReason.WRONG_PERSON, ReturnReason.DUPLICATE, ReturnReason.FRAUD]
-)
+CLAIMED = st.sampled_from([ReturnReason.WRONG_PERSON, ReturnReason.DUPLICATE, ReturnReason.FRAUD])
 SHARES = st.sampled_from(["1", "0.5", "0.3", "0"]).map(Decimal)
 COUNTS = st.none() | st.integers(0, 4)
 REASON_TERMS = st.builds(
