@@ -108,7 +108,8 @@ def slot_order(contract: Contract) -> tuple[int, int, int]:
 
 
 class Invited(Fact, frozen=True, kw_only=True, gc=False):
-    """Whom to ask, best slots first; how many were eligible; who was not asked, a mask a reason."""
+    """Whom to ask, best slots first; how many were eligible (those beyond the most that are invited
+    count untested); who was not asked, a mask a reason."""
 
     contracts: tuple[Contract, ...]
     eligible: int
@@ -122,8 +123,8 @@ def invite(
     slots, opening hours among them (`closed_mask`, at the same `at`)."""
     told: dict[NonBid, int] = {}
     alive = _cleared(index.every, (*gates, *_own_gates(ping, index)), told)
-    if to_test := alive & index.to_test:
-        alive = _cleared(alive, _failed(ping, index, to_test), told)
+    if alive & index.to_test:
+        alive = _cleared(alive, _failed_of_first(ping, index, alive, invited_max), told)
     eligible = alive.bit_count()
     slots = slots_of(alive, invited_max)
     if eligible > len(slots):
@@ -230,6 +231,22 @@ def _named(names: Sequence[str], index: Index) -> int:
         if buyer.key.casefold() in wanted or buyer.terms.name.casefold() in wanted:
             mask |= members
     return mask
+
+
+def _failed_of_first(ping: Ping, index: Index, alive: int, wanted: int) -> list[Gate]:
+    """As `_failed`, of the lowest slots until `wanted` of them pass: whoever comes behind is not
+    invited, whatever a test would say."""
+    failed: list[Gate] = []
+    while alive.bit_count() > wanted > 0:
+        beyond = slots_of(alive, wanted)[-1] + 1
+        behind = alive >> beyond << beyond
+        gates = _failed(ping, index, (alive ^ behind) & index.to_test)
+        failed += gates
+        wanted -= ((alive ^ behind) & ~gates[0][1] & ~gates[1][1]).bit_count()
+        alive = behind
+    if wanted > 0:
+        failed += _failed(ping, index, alive & index.to_test)
+    return failed
 
 
 def _failed(ping: Ping, index: Index, to_test: int) -> tuple[Gate, ...]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from exchange.core import filters, indexing
 from exchange.core.book import book_of
+from exchange.core.criteria import Test
 from exchange.core.filters import (
     closed_mask,
     criteria_after_ping,
@@ -46,8 +47,9 @@ def test_invite_agrees_with_the_twin(case):
 
     invited = invite(ping, index, gates=gates, at=AT, invited_max=invited_max)
 
-    assert invited.eligible == len(eligible)
     assert invited.contracts == tuple(eligible[:invited_max])
+    is_full = len(invited.contracts) == invited_max
+    assert invited.eligible == len(eligible) or (is_full and invited.eligible > len(eligible))
     told = {
         index.contracts[slot].id: reason
         for reason, mask in invited.masks.items()
@@ -55,8 +57,13 @@ def test_invite_agrees_with_the_twin(case):
     }
     assert len(told) == sum(mask.bit_count() for mask in invited.masks.values())
     assert set(told) == {each.id for each in index.contracts} - {e.id for e in invited.contracts}
+    last = index.slot_of[invited.contracts[-1].id] if invited.contracts else -1
     for contract_id, reason in told.items():
-        assert reason in (truth[contract_id] or [NonBid.NOT_INVITED])
+        if reason == NonBid.NOT_INVITED:  # who comes behind the last may be untested
+            assert is_full
+            assert index.slot_of[contract_id] > last
+        else:
+            assert reason in truth[contract_id]
 
 
 @given(asked())
@@ -92,6 +99,34 @@ def test_a_contract_is_not_asked_outside_its_hours():
     index = book_of(doc).indexes[1]
     assert closed_mask(index, datetime(2026, 3, 6, 15, tzinfo=UTC)) == 0
     assert closed_mask(index, datetime(2026, 3, 7, 15, tzinfo=UTC)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fitting", "invited_max", "tested"),
+    [
+        pytest.param([1, 1, 1, 1, 1, 1], 2, 2, id="the first two pass: nobody else is tested"),
+        pytest.param([0, 1, 0, 0, 1, 1], 2, 5, id="as many more as had failed, and again"),
+        pytest.param([0, 0, 0, 0, 0, 0], 2, 6, id="nobody passes: all are tested"),
+        pytest.param([1, 0, 1, 1, 1, 1], 9, 6, id="room for all: all are tested"),
+        pytest.param([1, 1, 1, 1, 1, 1], 0, 0, id="nobody is wanted"),
+    ],
+)
+def test_nobody_is_tested_who_could_not_be_invited_any_more(
+    fitting, invited_max, tested, monkeypatch
+):
+    where = [{"zip": {"regex": "902.." if fits else "100.."}} for fits in fitting]
+    terms = [{"buyer": "a", "vertical": "auto", "where": each} for each in where]
+    book = book_of(markets.doc_of(terms))
+    index, ping = book.indexes[1], ping_of(book, zip="90210")
+    seen = []
+    met = Test.met
+    monkeypatch.setattr(Test, "met", lambda test, value: seen.append(test) or met(test, value))
+
+    invited = invite(ping, index, gates=(), at=AT, invited_max=invited_max)
+
+    wanted = [each for each, fits in zip(index.contracts, fitting, strict=True) if fits]
+    assert invited.contracts == tuple(wanted[:invited_max])
+    assert len(seen) == tested
 
 
 def test_too_many_keys_for_a_table_are_tested_on_the_survivors(monkeypatch):
