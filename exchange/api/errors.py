@@ -67,10 +67,13 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def bad_json(error: Exception) -> Refusal:
     """The refusal of a body that does not decode. msgspec's messages name the place and the type
-    expected, never the value."""
+    expected, and only of a word that is none of a list the value: that is left out."""
     if isinstance(error, msgspec.ValidationError):
-        message, _, path = str(error).partition(" - at ")
+        text = str(error)
+        message, _, path = text.rpartition(" - at ") if " - at " in text else (text, "", "")
         field = path.strip("`").removeprefix("$.") or "body"
+        if message.startswith("Invalid enum value"):
+            message = "is none of the words this call knows here"
         return _refused(
             422, "Request not valid", "The body does not fit this call.", field, message
         )

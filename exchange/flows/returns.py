@@ -96,6 +96,8 @@ class Returns:
         """Ask for a return: decided at once by rule, or referred to a person."""
         began = self._clock.loop_time()
         problems = evidence_problems(asking.claim.evidence)
+        if asking.idem_key is not None and names_a_person(asking.idem_key):
+            problems += (Problem(field="Idempotency-Key", message="carries personal data"),)
         if problems:
             return _not_valid(problems)
         sale = await self._sale(asking.of, asking.buyer_id)

@@ -61,6 +61,7 @@ class Contract(NamedTuple):
     vertical: str = "lead"
     caps: Sequence[Mapping[str, Any]] = ()
     mode: Literal["strict", "fast"] = "fast"
+    returns: Mapping[str, Any] | None = None
 
 
 def market_of(contracts: Mapping[str, Contract], sim: Mapping[str, Any]) -> str:
@@ -89,6 +90,8 @@ def market_of(contracts: Mapping[str, Contract], sim: Mapping[str, Any]) -> str:
             "cap_mode": contract.mode,
             "in_doubt": POLICY,
         }
+        if contract.returns is not None:
+            terms["returns"] = contract.returns
         lines += table(("contracts", key), terms)
     return "\n".join(lines) + "\n"
 

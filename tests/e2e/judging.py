@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exchange.effects.postgres import Database
+from exchange.effects.proof import proven
 from exchange.effects.report import Report
 from tests.e2e.crashing import OPEN, Site, Told
 from tests.e2e.house import until
@@ -112,11 +113,15 @@ def _nothing_left_open(place: Site, told: Sequence[Told], verdict: Verdict) -> N
 async def _own_books(place: Site, verdict: Verdict) -> None:
     database = await Database.open(place.database_url, role="exchange_reader", party_id=1)
     try:
-        report = Report(database, place.began)
-        for name, proof in (("ledger", await report.ledger()), ("custody", await report.custody())):
-            verdict.looked_at[name] = proof.count
-            if proof.violations:
-                verdict.wrong.append(f"{name}: {proof.violations} of {proof.count}")
+        ledger = await proven(database)
+        verdict.looked_at["ledger"] = ledger.transfers
+        verdict.wrong.extend(
+            f"ledger: {one.name} {one.first}" for one in ledger.checks if one.wrong
+        )
+        custody = await Report(database, place.began).custody()
+        verdict.looked_at["custody"] = custody.count
+        if custody.violations:
+            verdict.wrong.append(f"custody: {custody.violations} of {custody.count}")
         over = await database.fetch(STRICT_OVER)
         verdict.wrong.extend(f"strict window {row['win']} holds {row['used']}" for row in over)
     finally:

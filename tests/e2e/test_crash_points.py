@@ -10,13 +10,14 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from itertools import product
 from typing import Any
 
 import pytest
 
 from tests.e2e.crashing import Contract, Seller, Site, Told, site, tell
-from tests.e2e.house import until
+from tests.e2e.house import Caller, until
 from tests.e2e.judging import judged
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -46,6 +47,9 @@ SHORT = tuple(
     (spot, tuple(BEHAVIOURS)[number % len(BEHAVIOURS)]) for number, spot in enumerate(SPOTS)
 )
 """For every run: each spot with one behaviour."""
+RETURNED = {"reasons": {"language": {"evidence": [], "to_person": False}}, "max_rate": 1.0}
+RETURN_SPOTS = ("return_asked", "return_asked 1", "return_asked 3", "return_written")
+"""Nothing is written; somewhere in the transaction; all of it is, and the buyer has not heard."""
 RESOLVED_WITHIN_S = 30.0
 """The longest that a lead may stay open after the last crash."""
 
@@ -54,7 +58,8 @@ def contracts() -> Iterator[tuple[str, Contract]]:
     for name in BEHAVIOURS:
         caps = ({"leads": 500, "per": "day"}, {"money": "20000.00", "per": "total"})
         yield f"ash-{name}", Contract(f"ash-{name}", "30.00", name, caps, "strict")
-        yield f"birch-{name}", Contract("birch", "20.00", name, ({"leads": 500, "per": "day"},))
+        birch = Contract("birch", "20.00", name, ({"leads": 500, "per": "day"},))
+        yield f"birch-{name}", birch._replace(returns=RETURNED)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,40 @@ def test_reconcile_killed_anywhere_is_taken_up_by_its_successor(place: Site) -> 
     verdict = judged(place, finals)
     tell(*finals, verdict, place.open_for_s())
     assert verdict.wrong == []
+
+
+def returned(place: Site, buyer: Caller, lead_id: str) -> Any:
+    """The answer to a claim, asked for until there is one."""
+    body = {"lead_id": lead_id, "reason": "language"}
+
+    def told() -> Any:
+        try:
+            reply = buyer.call("POST", "/v1/returns", body, idempotency=f"back-{lead_id}")
+        except (OSError, HTTPException):
+            return None  # the worker died, or is only just back
+        return reply.json if reply.status == 200 else None
+
+    return until(told, f"an answer to the return of {lead_id}")
+
+
+def test_a_worker_killed_around_a_return_books_it_once(place: Site) -> None:
+    buyer = Caller(place.url, place.run("key", "create", "buyer", "birch").strip())
+    seller = Seller(place, name="returns")
+    sold = ends(place, [seller.direct("rejects") for _ in RETURN_SPOTS])
+    for spot, one in zip(RETURN_SPOTS, sold, strict=True):
+        name, _, later_ms = spot.partition(" ")
+        until(lambda: buyer.call("GET", "/v1/returns").status == 200, "the key is known")
+        place.arm(name, f"kill {later_ms}".strip())
+        assert returned(place, buyer, one.lead_id)["state"] == "granted"
+        assert not place.is_armed(name)
+    rows = place.sql(
+        "SELECT lead_id::text, count(*) AS cases,"
+        " (SELECT count(*) FROM transfer t WHERE t.lead_id = c.lead_id AND t.code > 2) AS moved"
+        " FROM return_case c GROUP BY 1, c.lead_id"
+    )
+    assert {row["lead_id"] for row in rows} == {one.lead_id for one in sold}
+    assert {(row["cases"], row["moved"]) for row in rows} == {(1, 1)}
+    place.run("ledger", "prove")
 
 
 def test_a_stuck_post_of_a_living_worker_is_resolved_without_a_restart(place: Site) -> None:

@@ -86,6 +86,7 @@ def planted(house: House, buyers: Buyers) -> list[Reply]:
         house.operator.call("GET", f"/v1/admin/explain/{PERSON['email']}"),
         house.operator.call("GET", f"/v1/admin/explain/{offer['ping_id']}"),
     ]
+    answers += returned(house, lead)
     with buyers.behaving("kestrel", post={"accept_then_reset": 1.0}):
         pending = alpha.direct("crowd", lead, key="canary-4")
         alpha.final(pending["lead_id"])
@@ -93,6 +94,27 @@ def planted(house: House, buyers: Buyers) -> list[Reply]:
     head = f"GET / HTTP/1.1\r\nHost: x\r\n{PERSON['email']}\r\n\r\n"
     answers.append(Reply(400, {}, raw(alpha.url, head.encode())))
     return answers
+
+
+def returned(house: House, lead: dict[str, Any]) -> list[Reply]:
+    """The same by a buyer that gives the lead back, and by finance."""
+    delta, finance = house.buyer("delta"), house.finance
+    sold = house.seller("gamma").direct("returned", lead, key="canary-6")
+    claim = {"lead_id": sold["lead_id"], "reason": "fraud"}
+    answers = [
+        delta.call("POST", "/v1/returns", claim | {"reason": PERSON["email"]}),
+        delta.call("POST", "/v1/returns", claim | {"lead_id": PERSON["email"]}),
+        delta.call("POST", "/v1/returns", claim | {"evidence": {"call_log": PERSON["email"]}}),
+        delta.call("POST", "/v1/returns", claim | {"evidence": {"call_log": PERSON["phone"]}}),
+        delta.call("POST", "/v1/returns", claim | {"evidence": {PERSON["email"]: "CL-1"}}),
+        delta.call("POST", "/v1/returns", claim, idempotency=PERSON["email"]),
+        delta.call("GET", f"/v1/returns?state={PERSON['email']}&before={PERSON['phone']}"),
+        delta.call("GET", f"/v1/returns/{PERSON['email']}"),
+        delta.call("POST", "/v1/returns", claim),
+    ]
+    path = f"/v1/finance/returns/{answers[-1].json['return_id']}/decide"
+    said = {"outcome": "denied", "by": "Dana", "why": f"it is {PERSON['email']}"}
+    return [*answers, finance.call("POST", path, said)]
 
 
 async def rows_of(url: str) -> dict[str, bytes]:

@@ -112,7 +112,8 @@ ANY_ID = "019a0000-0000-7000-8000-000000000001"
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
-        ({"reason": "bored", "lead_id": ANY_ID}, 422, "reason"),
+        ({"reason": "a@mail.example", "lead_id": ANY_ID}, 422, "reason"),
+        ({"reason": "x - at `$.mail.example`", "lead_id": ANY_ID}, 422, "reason"),
         ({"reason": "fraud"}, 422, "sale_id"),
         ({"reason": "fraud", "lead_id": ANY_ID, "sale_id": ANY_ID}, 422, "sale_id"),
         ({"reason": "fraud", "lead_id": ANY_ID, "evidence": {"diary": "x"}}, 422, "evidence"),
@@ -138,6 +139,12 @@ def test_a_claim_that_cannot_be_taken_says_why(
 def test_a_listing_of_what_is_no_page_is_refused(house: House, query: str) -> None:
     assert house.buyer("delta").call("GET", f"/v1/returns?{query}").status == 422
     assert house.finance.call("GET", f"/v1/finance/returns?{query}").status == 422
+
+
+def test_a_key_that_names_a_person_is_refused(house: House) -> None:
+    body = {"reason": "fraud", "lead_id": ANY_ID}
+    reply = house.buyer("delta").call("POST", "/v1/returns", body, idempotency="a@mail.example")
+    assert (reply.status, reply.json["errors"][0]["field"]) == (422, "Idempotency-Key")
 
 
 def test_another_buyers_sale_and_return_are_not_found(house: House) -> None:
