@@ -159,13 +159,13 @@ class Door:
             return errors.ENCODED
         most = request.client_max_size
         try:
-            if (request.content_length or 0) > most:
-                raise web.HTTPRequestEntityTooLarge(most)
             if request.content.is_eof():  # it came with the head: nothing to wait for
                 body = request.content.read_nowait()
                 if len(body) > most:
                     raise web.HTTPRequestEntityTooLarge(most)
                 return body
+            if (request.content_length or 0) > most:
+                raise web.HTTPRequestEntityTooLarge(most)
             async with asyncio.timeout(self._body_read_s):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:

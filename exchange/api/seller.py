@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
 
 import msgspec
 from aiohttp import web
@@ -269,5 +269,11 @@ def idempotency_key(asked: Asked) -> str | None:
 
 
 def _iso(at_ms: int) -> str:
-    text: Any = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return str(text).replace("+00:00", "Z")
+    second, ms = divmod(at_ms, 1000)
+    return f"{_second(second)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=512)
+def _second(at_s: int) -> str:
+    """Many offers expire in the same second."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -94,7 +94,8 @@ class Written(web.StreamResponse):
                 self._bytes,
             )
         )
-        await request.writer.drain()
+        if request.protocol._paused:  # the client does not read
+            await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -91,6 +91,8 @@ def names_a_person(label: str) -> bool:
 
 def json_form(fields: Mapping[str, Value]) -> dict[str, Any]:
     """The fields as JSON can carry them: dates in ISO 8601."""
+    if date not in map(type, fields.values()):
+        return dict(fields)
     return {
         name: value.isoformat() if type(value) is date else value for name, value in fields.items()
     }

@@ -27,11 +27,10 @@ data, and reasons are logged."""
 
 def without_persons(request: Request) -> tuple[Request, tuple[str, ...]]:
     """The request without the ids that name a consumer, and what was dropped."""
-    dropped = tuple(
-        name
-        for name, label in (("sub_id", request.sub_id), ("external_id", request.external_id))
-        if label is not None and names_a_person(label)
-    )
+    if request.sub_id is None and request.external_id is None:
+        return request, ()
+    labels = (("sub_id", request.sub_id), ("external_id", request.external_id))
+    dropped = tuple([name for name, label in labels if label is not None and names_a_person(label)])
     return (replace(request, **dict.fromkeys(dropped)) if dropped else request), dropped
 
 

@@ -484,9 +484,10 @@ class Offer(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     invited: tuple[int, ...] = ()  # contract ids that saw the ping's fields
 
 
-class ContractAnswer(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class ContractAnswer(Fact, frozen=True, kw_only=True, gc=False, array_like=True):
     """How one invited contract ended: exactly one per invitation. `waited_ms` is from the write of
-    the request to the answer (or to the end of the auction), in ms."""
+    the request to the answer (or to the end of the auction), in ms. Kept as an array, for there are
+    ten of it in every ping: fields may be added at the end alone."""
 
     contract_id: int
     buyer_id: int

@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Final, Protocol
 
+import msgspec
 import orjson
 import structlog
 
@@ -45,6 +46,7 @@ TEXT_MAX: Final = 200
 _ANSWER: Final[dict[int | None, str]] = {None: "bid", **{int(m): m.label for m in NonBid}}
 _REASON: Final[dict[int | None, str | None]] = {None: None, **{int(m): m.label for m in Reason}}
 
+_encode = msgspec.json.Encoder().encode
 _FORM: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 
@@ -87,10 +89,10 @@ class Log:
 
     def pings(self, records: Sequence[PingRecord]) -> None:
         """A line for every ping with an offer and for a share of the others."""
-        head = self._head("ping")
+        at_ms, worker = self._clock.now_ms(), self._worker
         self._queue(
             [
-                orjson.dumps({**head, **_ping_line(record)}, option=_FORM)
+                _encode(_ping_line(record, at_ms, worker)) + b"\n"
                 for record in records
                 if record.outcome == "offer" or self._is_sampled(record.ping.ping_id)
             ]
@@ -213,29 +215,57 @@ class _Bridge(logging.Handler):
 # --- what a line carries --------------------------------------------------------------------------
 
 
-def _ping_line(record: PingRecord) -> dict[str, Any]:
+class _PingLine(msgspec.Struct, frozen=True, gc=False):
+    at_ms: int
+    event: str
+    worker: str
+    ping_id: str
+    seller_id: int
+    source_id: int
+    vertical_id: int
+    direct: bool
+    test: bool
+    tmax_ms: int
+    gated: int
+    outcome: str
+    reason: str | None
+    payout_micros: int | None
+    eligible: int
+    answers: dict[int, str]
+    winner: int | None
+    book_version: int
+    took_ms: float
+    waited_ms: float
+    added_ms: float
+    late_ms: float
+
+
+def _ping_line(record: PingRecord, at_ms: int, worker: str) -> _PingLine:
     ping = record.ping
-    return {
-        "ping_id": ping.ping_id,
-        "seller_id": ping.seller_id,
-        "source_id": ping.source_id,
-        "vertical_id": ping.vertical_id,
-        "direct": ping.direct,
-        "test": ping.test,
-        "tmax_ms": ping.tmax_ms,
-        "gated": len(ping.gated),
-        "outcome": record.outcome,
-        "reason": _REASON[record.reason],
-        "payout_micros": record.payout_micros,
-        "eligible": record.eligible,
-        "answers": {answer.contract_id: _ANSWER[answer.non_bid] for answer in record.answers},
-        "winner": record.ranking[0].contract_id if record.ranking else None,
-        "book_version": record.book_version,
-        "took_ms": round(record.took_ms, 3),
-        "waited_ms": round(record.waited_ms, 3),
-        "added_ms": round(record.added_ms, 3),
-        "late_ms": round(record.late_ms, 3),
-    }
+    return _PingLine(
+        at_ms,
+        "ping",
+        worker,
+        ping.ping_id,
+        ping.seller_id,
+        ping.source_id,
+        ping.vertical_id,
+        ping.direct,
+        ping.test,
+        ping.tmax_ms,
+        len(ping.gated),
+        record.outcome,
+        _REASON[record.reason],
+        record.payout_micros,
+        record.eligible,
+        {answer.contract_id: _ANSWER[answer.non_bid] for answer in record.answers},
+        record.ranking[0].contract_id if record.ranking else None,
+        record.book_version,
+        round(record.took_ms, 3),
+        round(record.waited_ms, 3),
+        round(record.added_ms, 3),
+        round(record.late_ms, 3) if record.late_ms else 0.0,
+    )
 
 
 def _post_line(record: PostRecord) -> dict[str, Any]:

@@ -100,7 +100,8 @@ class Pings:
             return ping
         auctioned = await self.auction(ping, seller, began=began)
         deadline = began + ping.tmax_ms / 1000
-        auctioned = await self._with_room(ping, auctioned, deadline=deadline)
+        if self._holding.is_asked(ping, auctioned.ranking):
+            auctioned = await self._with_room(ping, auctioned, deadline=deadline)
         expires_at_ms = await self._promised(ping, auctioned, deadline=deadline)
         record = self._record(ping, auctioned, expires_at_ms, began=began)
         self._journal.put(record)
@@ -241,8 +242,6 @@ class Pings:
     async def _with_room(self, ping: Ping, auctioned: Auctioned, *, deadline: float) -> Auctioned:
         """Room held for the best candidate, where its contract asks for that. What is not held by
         the deadline is not promised; should it be held after all, it is given back."""
-        if not self._holding.is_asked(ping, auctioned.ranking):
-            return auctioned
         try:
             async with asyncio.timeout_at(deadline):
                 ranking = await self._holding.held(ping, auctioned.ranking)
