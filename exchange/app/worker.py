@@ -136,6 +136,7 @@ async def _served(
         role="exchange_app",
         size=RETURNS_AT_ONCE,
         application_name="serve-returns",
+        by_key=True,
     )
     returns = returns_of(base, returning)
     _routed(app, base, pings, posts, resolving, returns, settings)

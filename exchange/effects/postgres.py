@@ -51,6 +51,9 @@ async def connect(
     return connection
 
 
+_BY_KEY = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
+
 class DatabaseDown(ConnectionError):
     """The database cannot be asked now. The message names the kind of failure alone."""
 
@@ -96,8 +99,11 @@ class Database:
         statement_timeout_ms: int = 10_000,
         connect_timeout_s: float = 5.0,
         party_id: int | None = None,
+        by_key: bool = False,
     ) -> "Database":
-        """Connects once, so that a wrong URL is found at once; raises as `connect` does."""
+        """Connects once, so that a wrong URL is found at once; raises as `connect` does. `by_key`:
+        for queries that take a few rows by key from tables of any size; each is planned once a
+        connection, whatever the statistics of the moment say, and never to read a table through."""
         pool = await asyncpg.create_pool(
             url,
             min_size=0,  # a floor would be restored in the background, and complain in an outage
@@ -105,7 +111,8 @@ class Database:
             timeout=connect_timeout_s,
             command_timeout=statement_timeout_ms / 1000 + 1,
             max_inactive_connection_lifetime=300,
-            server_settings=_settings(role, application_name, statement_timeout_ms, party_id),
+            server_settings=_settings(role, application_name, statement_timeout_ms, party_id)
+            | (_BY_KEY if by_key else {}),
             init=_speak_json,
             reset=_as_it_is,
         )

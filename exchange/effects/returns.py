@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exchange.core.ledger import AccountName, accounts
+from exchange.core.lifecycle import RETURN
 from exchange.core.model import (
     ClawbackTerms,
     ContractTerms,
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 
 class Database(Protocol):
-    """The part of `postgres.Database` used here; it acts as exchange_app."""
+    """The part of `postgres.Database` used here; it acts as exchange_app, best `by_key`."""
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Any]: ...
     async def fetchrow(self, sql: str, *args: Any) -> Any: ...
@@ -114,9 +115,11 @@ class ReturnStore:
         limit: int,
     ) -> tuple[Listed, ...]:
         """Cases, the newest first; `before` is the last one of the page before."""
-        rows = await self._database.fetch(
-            self._sql["listing"], buyer_id, None if states is None else list(states), before, limit
-        )
+        asked = list(RETURN if states is None else states), before, limit
+        if buyer_id is None:
+            rows = await self._database.fetch(self._sql["listing"], *asked)
+        else:
+            rows = await self._database.fetch(self._sql["listing_of_buyer"], *asked, buyer_id)
         return tuple(_listed(row) for row in rows)
 
     async def listed(self, return_id: str) -> Listed | None:

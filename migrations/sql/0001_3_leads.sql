@@ -318,6 +318,7 @@ CREATE UNIQUE INDEX return_case_one_open ON return_case (lead_id, day, attempt_i
 CREATE INDEX return_case_due ON return_case (due_at) WHERE state IN ('requested', 'referred', 'appealed');
 CREATE UNIQUE INDEX return_case_found ON return_case (return_id);
 CREATE UNIQUE INDEX return_case_key ON return_case (buyer_id, idem_key) WHERE idem_key IS NOT NULL;
+CREATE INDEX return_case_by_state ON return_case (state, return_id);
 CREATE INDEX return_case_of_buyer ON return_case (buyer_id, return_id);
 -- What a limit counts: the cases of a contract's sales of one cycle that hold room or took it.
 CREATE INDEX return_case_of_cycle ON return_case (contract_id, cycle)

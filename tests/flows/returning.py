@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from secrets import token_hex
 from typing import Any
 
 import asyncpg
@@ -21,7 +22,7 @@ from exchange.core.model import (
     SellerTerms,
 )
 from exchange.core.reasons import ReturnReason
-from exchange.core.records import AttemptRow, ReturnRecord
+from exchange.core.records import AttemptRow, PersonClaim, ReturnRecord
 from exchange.core.returns import ReturnClaim
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
@@ -70,10 +71,15 @@ HOOKED = book_of(
 class SaleOf(Sale):
     """A sale of a contract of its own."""
 
-    contract_id = 1
+    def __init__(self, contract_id: int, consumer: str, **terms: Any) -> None:
+        super().__init__(consumer=consumer)
+        self.terms = {"contract_id": contract_id} | terms
+
+    def _claims(self) -> tuple[PersonClaim, ...]:
+        return ()  # one consumer may be sold twice: that is what a return may be asked for
 
     def _attempt(self, *given: Any) -> AttemptRow:
-        return replace(super()._attempt(*given), contract_id=self.contract_id)
+        return replace(super()._attempt(*given), **self.terms)
 
 
 class Trade:
@@ -111,12 +117,14 @@ class Trade:
         )
         return int(contract_id)
 
-    async def sold(self, contract_id: int, count: int = 1) -> list[AttemptRow]:
-        """So many sales of a contract to the first buyer."""
+    async def sold(
+        self, contract_id: int, count: int = 1, *, consumer: str | None = None, **terms: Any
+    ) -> list[AttemptRow]:
+        """So many sales of a contract to the first buyer, of somebody new each or of a consumer;
+        `terms` are laid over the attempt's."""
 
         async def one() -> AttemptRow:
-            sale = SaleOf()
-            sale.contract_id = contract_id
+            sale = SaleOf(contract_id, consumer or "\\x" + token_hex(32), **terms)
             assert (await self.commits.commit(sale.intent())).kind == "done"
             assert (await self.commits.commit(sale.result())).kind == "done"
             assert sale.attempt is not None
@@ -165,7 +173,7 @@ class Trade:
 async def trading(database_url: str, *, connections: int = 8) -> AsyncIterator[Trade]:
     """A trade on this database; its registry is made once."""
     admin = await asyncpg.connect(database_url)
-    database = await Database.open(database_url, role="exchange_app", size=connections)
+    database = await Database.open(database_url, role="exchange_app", size=connections, by_key=True)
     commits = await Commits.open(database_url)
     try:
         await _registry(admin)

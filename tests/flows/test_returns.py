@@ -92,10 +92,12 @@ async def test_the_window_closes_by_the_clock(trade: Trade) -> None:
 
 async def test_the_same_buyer_having_bought_the_consumer_here_is_a_duplicate(trade: Trade) -> None:
     contract = await trade.contract(terms(reasons=["duplicate"]))
-    first, second = await trade.sold(contract), await trade.sold(contract)
-    answered = await trade.asked(second[0], reason=ReturnReason.DUPLICATE, evidence={})
-    assert answered.case.rule == "bought_before"  # the suite's leads are all of one consumer
-    assert first[0].lead_id != second[0].lead_id
+    consumer = "\\x" + "cd" * 32
+    [first], [second] = [await trade.sold(contract, consumer=consumer) for _ in range(2)]
+    answered = await trade.asked(second, reason=ReturnReason.DUPLICATE, evidence={})
+    assert answered.case.rule == "bought_before"
+    before = await trade.asked(first, reason=ReturnReason.DUPLICATE, evidence={})
+    assert before.case.rule == "evidence_missing"  # the first was none
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,31 @@ async def test_another_buyers_sale_and_case_are_not_found(trade: Trade) -> None:
     assert await trade.returns.case(case.return_id, OTHER_BUYER) is None
     assert await trade.returns.appeal(case.return_id, OTHER_BUYER, {}) is None
     assert await trade.returns.case(case.return_id, BUYER) is not None
+
+
+async def test_a_test_is_not_returned_and_what_cost_nothing_has_nothing_left(trade: Trade) -> None:
+    contract = await trade.contract(terms())
+    [test] = await trade.sold(contract, test=True)
+    assert (await refused(trade, test)).problems[0].field == "sale_id"
+    [free] = await trade.sold(contract, price_micros=0, payout_micros=0, fee_micros=0)
+    assert (await trade.asked(free)).case.rule == "nothing_left"
+
+
+async def test_a_sale_without_a_fee_and_one_at_a_loss_are_returned_whole(trade: Trade) -> None:
+    contract = await trade.contract(terms())
+    for payout in (PRICE, PRICE + 7):
+        [sale] = await trade.sold(contract, payout_micros=payout, fee_micros=PRICE - payout)
+        assert (await trade.asked(sale)).case.clawback_micros == payout * 8 // 10
+        moved = await trade.moved(sale)
+        assert (moved["buyer.receivable"], sum(moved.values())) == (0, 0)
+
+
+async def test_a_replacement_credits_nothing_and_takes_back_all_the_same(trade: Trade) -> None:
+    [sale] = await trade.sold(await trade.contract(terms(replace=True)))
+    case = (await trade.asked(sale)).case
+    assert (case.state, case.replaces, case.credit_micros) == ("granted", True, 0)
+    moved = await trade.moved(sale)
+    assert (moved["buyer.receivable"], moved["seller.payable"]) == (PRICE, -PAYOUT * 2 // 10)
 
 
 async def test_a_sale_is_found_by_its_lead_too(trade: Trade) -> None:

@@ -12,15 +12,30 @@ SELECT a.attempt_id::text, a.lead_id::text, a.seller_id, a.buyer_id, a.contract_
        l.offer->'fields' AS pinged, l.sub_id, seller.key AS seller, source.key AS source,
        r.bytes AS received,
        EXISTS (
-           SELECT FROM person_key p
-           JOIN person_key q ON q.hmac = p.hmac AND q.kind = p.kind AND q.vertical_id = p.vertical_id
-                            AND q.lead_id <> p.lead_id
-           JOIN attempt o ON o.lead_id = q.lead_id AND o.day = q.day
-           WHERE p.lead_id = a.lead_id AND p.day = a.day AND q.day BETWEEN a.day - $3::integer AND a.day
-             AND o.day BETWEEN a.day - $3::integer AND a.day AND o.buyer_id = a.buyer_id
-             AND o.state = 'sold' AND NOT o.test AND o.created_at < a.created_at
+           -- OFFSET 0: one step after the other. By a guess it would go through days of attempts.
+           SELECT FROM (
+               SELECT * FROM person_key WHERE lead_id = a.lead_id AND day = a.day OFFSET 0
+           ) p
+           CROSS JOIN LATERAL (
+               SELECT * FROM person_key q
+               WHERE q.hmac = p.hmac AND q.kind = p.kind AND q.vertical_id = p.vertical_id
+                 AND q.day BETWEEN a.day - $3::integer AND a.day AND q.lead_id <> a.lead_id
+               OFFSET 0
+           ) q
+           CROSS JOIN LATERAL (
+               SELECT FROM attempt o
+               WHERE o.lead_id = q.lead_id AND o.day = q.day AND o.buyer_id = a.buyer_id
+                 AND o.state = 'sold' AND NOT o.test AND o.created_at < a.created_at
+               OFFSET 0
+           ) o
        ) AS bought_before
-FROM attempt a
+FROM (
+    SELECT * FROM attempt
+    WHERE attempt_id = $1 AND day BETWEEN lead_day($1) - 1 AND lead_day($1)
+    UNION ALL
+    SELECT * FROM attempt
+    WHERE lead_id = $1 AND day = lead_day($1) AND buyer_id = $2
+) a
 JOIN lead l ON l.lead_id = a.lead_id AND l.day = a.day
 JOIN attempt_event e ON e.lead_id = a.lead_id AND e.day = a.day AND e.attempt_id = a.attempt_id
                     AND e.state = 'sold'
@@ -41,8 +56,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN seller ON seller.id = a.seller_id
 LEFT JOIN source ON source.id = l.source_id
 LEFT JOIN custody_event r ON r.lead_id = a.lead_id AND r.day = a.day AND r.seq = 1
-WHERE (a.attempt_id = $1 OR a.lead_id = $1) AND a.day BETWEEN lead_day($1) - 1 AND lead_day($1)
-  AND a.buyer_id = $2 AND a.state = 'sold'
+WHERE a.buyer_id = $2 AND a.state = 'sold'
 
 -- name: lock
 -- One decision at a time in a contract and cycle: everybody else sees what it came to.
@@ -190,16 +204,36 @@ SELECT to_jsonb(c) AS doc FROM return_case c
 WHERE c.return_id = $1 AND ($2::integer IS NULL OR c.buyer_id = $2)
 
 -- name: listing
--- Cases, the newest first: of a buyer ($1), in some states ($2), before a case ($3); at most $4.
+-- Cases in these states ($1), the newest first, before a case ($2); at most $3.
 SELECT to_jsonb(c) AS doc, a.price_micros, a.payout_micros, e.at AS sold_at
-FROM return_case c
+FROM (
+    SELECT c.* FROM unnest($1::text[]) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT * FROM return_case r
+        WHERE r.state = wanted.state
+          AND r.return_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        ORDER BY r.return_id DESC LIMIT $3
+    ) c
+    ORDER BY c.return_id DESC LIMIT $3
+) c
 JOIN attempt a ON a.lead_id = c.lead_id AND a.day = c.day AND a.attempt_id = c.attempt_id
 LEFT JOIN attempt_event e ON e.lead_id = c.lead_id AND e.day = c.day
                          AND e.attempt_id = c.attempt_id AND e.state = 'sold'
-WHERE ($1::integer IS NULL OR c.buyer_id = $1) AND ($2::text[] IS NULL OR c.state = ANY ($2))
-  AND ($3::uuid IS NULL OR c.return_id < $3)
 ORDER BY c.return_id DESC
-LIMIT $4
+
+-- name: listing_of_buyer
+-- A buyer's ($4), likewise.
+SELECT to_jsonb(c) AS doc, a.price_micros, a.payout_micros, e.at AS sold_at
+FROM (
+    SELECT * FROM return_case r
+    WHERE r.buyer_id = $4 AND r.state = ANY ($1::text[])
+      AND r.return_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    ORDER BY r.return_id DESC LIMIT $3
+) c
+JOIN attempt a ON a.lead_id = c.lead_id AND a.day = c.day AND a.attempt_id = c.attempt_id
+LEFT JOIN attempt_event e ON e.lead_id = c.lead_id AND e.day = c.day
+                         AND e.attempt_id = c.attempt_id AND e.state = 'sold'
+ORDER BY c.return_id DESC
 
 -- name: listed
 -- One case, as a listing has it.
