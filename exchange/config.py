@@ -51,6 +51,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     pings_running_max: Annotated[int, _range(1, 100_000)] = 2_000
     """Pings under way in one worker before it answers 503."""
     posts_running_max: Annotated[int, _range(1, 100_000)] = 500
+    returns_running_max: Annotated[int, _range(1, 10_000)] = 100
     journal_queue_max: Annotated[int, _range(128, 1_000_000)] = 20_000
     commit_queue_max: Annotated[int, _range(16, 100_000)] = 2_000
     commit_batch_max: Annotated[int, _range(1, 1_024)] = 256

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from exchange.api import errors
-from exchange.api.door import Asked, Door, Refused, json_response
+from exchange.api.door import Asked, Door, Limit, Refused, json_response
 from exchange.api.return_messages import (
     PAGE_MAX,
     AppealRequest,
@@ -130,8 +130,9 @@ ROUTES = (
 class BuyerApi:
     """Translates buyers' calls to flows and back."""
 
-    def __init__(self, *, resolving: Resolving, returns: Returns) -> None:
+    def __init__(self, *, resolving: Resolving, returns: Returns, returns_limit: Limit) -> None:
         self._resolving, self._returns = resolving, returns
+        self._returns_limit = returns_limit
 
     def add_to(self, router: web.UrlDispatcher, door: Door) -> None:
         """Serve `ROUTES`."""
@@ -140,16 +141,13 @@ class BuyerApi:
             "/v1/attempts/{attempt_id}/result",
             door.guarded("buyer", self._result, decoder=decoder),
         )
-        router.add_post(
-            "/v1/returns",
-            door.guarded("buyer", self._ask, decoder=msgspec.json.Decoder(ReturnRequest)),
-        )
-        router.add_get("/v1/returns", door.guarded("buyer", self._listed))
-        router.add_get("/v1/returns/{return_id}", door.guarded("buyer", self._one))
-        router.add_post(
-            "/v1/returns/{return_id}/appeal",
-            door.guarded("buyer", self._appeal, decoder=msgspec.json.Decoder(AppealRequest)),
-        )
+        decode, limit = msgspec.json.Decoder, self._returns_limit
+        ask = door.guarded("buyer", self._ask, decoder=decode(ReturnRequest), limit=limit)
+        appeal = door.guarded("buyer", self._appeal, decoder=decode(AppealRequest), limit=limit)
+        router.add_post("/v1/returns", ask)
+        router.add_get("/v1/returns", door.guarded("buyer", self._listed, limit=limit))
+        router.add_get("/v1/returns/{return_id}", door.guarded("buyer", self._one, limit=limit))
+        router.add_post("/v1/returns/{return_id}/appeal", appeal)
 
     async def _result(self, asked: Asked) -> web.Response:
         said: ResultRequest = asked.message

@@ -342,7 +342,11 @@ def _routed(
         pings_limit=Limit("pings_running_max", limits.pings_running_max),
         posts_limit=Limit("posts_running_max", limits.posts_running_max),
     ).add_to(app.router, door)
-    BuyerApi(resolving=resolving, returns=returns).add_to(app.router, door)
+    BuyerApi(
+        resolving=resolving,
+        returns=returns,
+        returns_limit=Limit("returns_running_max", limits.returns_running_max),
+    ).add_to(app.router, door)
     FinanceApi(returns=returns, book=lambda: base.standing.book).add_to(app.router, door)
     OperatorApi(
         explain=explainer(base, limits.invited_max),

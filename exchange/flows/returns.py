@@ -34,7 +34,7 @@ from exchange.core.returns import LAPSED, SENTENCES, ReturnClaim, adjudicate, ap
 from exchange.effects.clock import Clock
 from exchange.effects.failpoints import At, nowhere
 from exchange.effects.leases import Deposed, Lease
-from exchange.effects.returns import LeaseLost, Listed, ReturnStore
+from exchange.effects.returns import Contended, LeaseLost, Listed, ReturnStore
 
 Verdict = Literal["granted", "denied"]
 WAITING: Final = ("referred", "appealed")
@@ -126,7 +126,7 @@ class Returns:
             )
 
         await self._at("return_asked")
-        done: ReturnUnit | Answered | Refusal = await self._store.settle(
+        done = await self._settled(
             sale, asking.claim.reason.label, choose, idem_key=asking.idem_key
         )
         await self._at("return_written")
@@ -163,9 +163,7 @@ class Returns:
                 return _conflict("No appeal", fenced.sentence)
             return taken_up(sale, room, more, ruled, Written(at=at))
 
-        done: ReturnUnit | Answered | Refusal = await self._store.settle(
-            sale, before.reason, choose, return_id=return_id
-        )
+        done = await self._settled(sale, before.reason, choose, return_id=return_id)
         return self._told(done, "buyer", began)
 
     # --- finance ----------------------------------------------------------------------------------
@@ -209,9 +207,7 @@ class Returns:
             written = Written(at=at, by=by, to_seller=to_seller, to_buyer=to_buyer, audit=audit)
             return judged(sale, room, case, decision, written)
 
-        done: ReturnUnit | Answered | Refusal = await self._store.settle(
-            sale, before.reason, choose, return_id=return_id
-        )
+        done = await self._settled(sale, before.reason, choose, return_id=return_id)
         return self._told(done, "person", began)
 
     async def lapse(self, lease: Lease) -> int:
@@ -236,13 +232,16 @@ class Returns:
                 return None
             return judged(sale, room, case, LAPSED, written)
 
-        done = await self._store.settle(
-            sale,
-            before.reason,
-            choose,
-            return_id=before.return_id,
-            lease=(lease.job, lease.epoch),
-        )
+        try:
+            done = await self._store.settle(
+                sale,
+                before.reason,
+                choose,
+                return_id=before.return_id,
+                lease=(lease.job, lease.epoch),
+            )
+        except Contended:
+            return False  # the next turn finds it again
         return done is not None and isinstance(self._told(done, "lapse", began), Answered)
 
     # --- looking ----------------------------------------------------------------------------------
@@ -270,6 +269,22 @@ class Returns:
         )
 
     # --- parts ------------------------------------------------------------------------------------
+
+    async def _settled(
+        self,
+        sale: ReturnSale,
+        reason: str,
+        choose: Callable[[Room], ReturnUnit | Answered | Refusal],
+        *,
+        return_id: str | None = None,
+        idem_key: str | None = None,
+    ) -> ReturnUnit | Answered | Refusal:
+        try:
+            return await self._store.settle(
+                sale, reason, choose, return_id=return_id, idem_key=idem_key
+            )
+        except Contended:
+            return _CONTENDED
 
     async def _sale(self, of: str, buyer_id: int) -> ReturnSale | None:
         return await self._store.sale(of, buyer_id) if is_id(of) else None
@@ -357,6 +372,13 @@ _ASKED_TOO_OFTEN: Final = Refusal(
     status=409,
     title="Asked too often",
     detail="A return of this sale was asked for as often as it may be; appeal, or write to us.",
+)
+
+
+_CONTENDED: Final = Refusal(
+    status=503,
+    title="Overloaded",
+    detail="Too much is decided about this contract at once; nothing was written, try again.",
 )
 
 

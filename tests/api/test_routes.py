@@ -43,7 +43,7 @@ def sellers(router: web.UrlDispatcher, door: Any) -> None:
 
 
 def buyers(router: web.UrlDispatcher, door: Any) -> None:
-    buyer.BuyerApi(resolving=NONE, returns=NONE).add_to(router, door)
+    buyer.BuyerApi(resolving=NONE, returns=NONE, returns_limit=NONE).add_to(router, door)
 
 
 def financiers(router: web.UrlDispatcher, door: Any) -> None:

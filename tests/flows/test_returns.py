@@ -14,7 +14,7 @@ from exchange.core.custody import stored_row, verify
 from exchange.core.messages import Refusal
 from exchange.core.reasons import ReturnReason
 from exchange.effects.leases import Deposed, Lease, Leases
-from exchange.effects.postgres import DatabaseDown
+from exchange.effects.postgres import Database, DatabaseDown
 from exchange.effects.proof import proven
 from exchange.flows.returns import Answered, Asking
 from tests.effects.sales import BUYER, OTHER_BUYER, SELLER, new_id
@@ -248,6 +248,69 @@ async def test_a_case_that_waits_holds_room(trade: Trade) -> None:
     one, other = await trade.sold(await trade.contract(terms(max_count=1, **TO_PERSON)), 2)
     assert (await trade.asked(one)).case.state == "referred"
     assert (await trade.asked(other)).case.rule == "limit_reached"
+
+
+async def test_a_lock_that_is_not_had_in_time_is_an_outage_and_nothing_is_written(
+    trade: Trade, database_url: str
+) -> None:
+    contract = await trade.contract(terms())
+    one, other = await trade.sold(contract, 2)
+    case = (await trade.asked(one)).case
+    impatient = await Database.open(
+        database_url, role="exchange_app", size=1, statement_timeout_ms=50, by_key=True
+    )
+    key = "hashtextextended('exchange.return.' || $2, $1)"
+    await trade.admin.execute(f"SELECT pg_advisory_lock({key})", contract, case.cycle)
+    asking = Asking(buyer_id=BUYER, of=other.attempt_id, claim=case.claim)
+    with pytest.raises(DatabaseDown):
+        await trade.flow(impatient).ask(asking)
+    await trade.admin.execute(f"SELECT pg_advisory_unlock({key})", contract, case.cycle)
+    await impatient.close()
+    assert (await trade.asked(other)).case.state == "granted"
+
+
+class Fickle:
+    """A database in which somebody else always adds to a lead's chain just before we write."""
+
+    def __init__(self, trade: Trade, lead_id: str) -> None:
+        self._database, self._admin, self._lead_id = trade.database, trade.admin, lead_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        async with self._database.transaction() as connection:
+            yield _Late(connection, self._moved)
+
+    async def _moved(self) -> None:
+        sql = "UPDATE lead SET custody_seq = custody_seq + 1 WHERE lead_id = $1"
+        await self._admin.execute(sql, self._lead_id)
+
+
+class _Late:
+    def __init__(self, connection: Any, moved: Any) -> None:
+        self._connection, self._moved = connection, moved
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetchrow(self, sql: str, *args: Any) -> Any:
+        if "INSERT INTO return_case" in sql:
+            await self._moved()
+        return await self._connection.fetchrow(sql, *args)
+
+
+async def test_what_is_always_found_otherwise_is_given_up_and_nothing_is_written(
+    trade: Trade,
+) -> None:
+    one, sale = await trade.sold(await trade.contract(terms()), 2)
+    claim = (await trade.asked(one)).case.claim
+    asking = Asking(buyer_id=BUYER, of=sale.attempt_id, claim=claim)
+    answer = await trade.flow(Fickle(trade, sale.lead_id)).ask(asking)
+    assert isinstance(answer, Refusal)
+    assert (answer.status, answer.title) == (503, "Overloaded")
+    assert (await trade.moved(sale))["buyer.receivable"] == PRICE
 
 
 # --- a person -------------------------------------------------------------------------------------
