@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from exchange.core.criteria import BadCriterion
 from exchange.core.custody import Chain, returned_event
 from exchange.core.ledger import return_transfers, sale_transfers
 from exchange.core.lifecycle import RETURN, moved
@@ -20,7 +21,14 @@ from exchange.core.model import ClawbackTerms, Criterion, Fact, ReturnTerms, Val
 from exchange.core.money import text_of
 from exchange.core.reasons import ReturnReason
 from exchange.core.records import CustodyRow, OutboxRow, TransferRow
-from exchange.core.return_policy import Cycle, clawback_share, cycle_of, kept, lapses_at
+from exchange.core.return_policy import (
+    Cycle,
+    Kept,
+    clawback_share,
+    cycle_of,
+    kept,
+    lapses_at,
+)
 from exchange.core.returns import SENTENCES, CycleCount, Decision, ReturnClaim, ReturnFacts
 
 ADULT_AGE: Final = 18
@@ -169,7 +177,7 @@ def facts_of(
     """Everything known of a claim made at `requested_at`; `return_id` is its case, if it has one
     already. What nobody supplies stays unknown: what a phone look-up said, whether consent holds,
     the buyer's own list."""
-    place = kept(sale.where, sale.types, sale.known)
+    place = _kept(sale)
     age = sale.known.get("age")
     return ReturnFacts(
         sold_at=sale.sold_at,
@@ -182,12 +190,21 @@ def facts_of(
         clawback_share=_share(sale, requested_at),
         returned=any(case.state in HOLDS for case in room.others(return_id)),
         duplicate="own_sales" if sale.bought_before else None,
-        in_area=place.area if sale.where else None,
-        in_criteria=place.criteria if sale.where else None,
+        in_area=place.area,
+        in_criteria=place.criteria,
         # A record that says 34 proves nothing, one that says 16 does.
         of_age=False if type(age) is int and age < ADULT_AGE else None,
         complete=None if sale.delivered is None else sale.required <= sale.delivered,
     )
+
+
+def _kept(sale: ReturnSale) -> Kept:
+    """How the record stands to the contract's criteria. Not known where they do not fit the fields:
+    the vertical changed between the ping and the sale."""
+    try:
+        return kept(sale.where, sale.types, sale.known)
+    except BadCriterion:
+        return Kept(area=None, criteria=None)
 
 
 def _share(sale: ReturnSale, requested_at: datetime) -> Decimal:
