@@ -20,7 +20,7 @@ RATE = 250
 """Samples a second. Sampling costs the worker a little: no other figure is taken meanwhile."""
 PARTS = (
     ("asking the buyers (fan-out)", ("exchange/effects/buyers/",)),
-    ("reading bids", ("exchange/dialects/", "on_answer (exchange/flows/ping", "read_answer")),
+    ("reading bids", ("exchange/dialects/", "exchange/flows/asking")),
     ("gate and admission of the ping", ("exchange/core/fields", "_admitted (exchange/flows/ping")),
     ("eligibility", ("exchange/core/filters", "exchange/core/masks", "exchange/flows/standing")),
     ("ranking", ("exchange/core/auction", "exchange/core/money")),
