@@ -51,18 +51,22 @@ class Outlets:
 @asynccontextmanager
 async def outlets(base: Ground, settings: Settings) -> AsyncIterator[Outlets]:
     """The outlets of a worker; what is queued for the collector is sent at the end."""
-    if settings.traces_url is None:
-        told = Outlets(base, None)
-        try:
-            yield told
-        finally:
-            told.tell_posts()
-        return
+    traces = None if settings.traces_url is None else _traces(base, settings, settings.traces_url)
+    told = Outlets(base, traces)
+    try:
+        yield told
+    finally:
+        told.tell_posts()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
+
+
+def _traces(base: Ground, settings: Settings, url: str) -> "Traces":
     from exchange.effects.traces import Traces  # without a collector nobody pays for it
 
     book = base.standing
     traces = Traces(
-        url=settings.traces_url,
+        url=url,
         share=settings.traces_share,
         queue_max=settings.limits.traces_queue_max,
         worker=base.boot_id,
@@ -71,9 +75,4 @@ async def outlets(base: Ground, settings: Settings) -> AsyncIterator[Outlets]:
     )
     base.metrics.gauge("exchange_queue_length", lambda: {("traces",): float(traces.queued)})
     base.metrics.follow("exchange_dropped_total", lambda: {("traces",): float(traces.dropped)})
-    told = Outlets(base, traces)
-    try:
-        yield told
-    finally:
-        told.tell_posts()
-        await asyncio.to_thread(traces.close)
+    return traces

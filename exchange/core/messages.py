@@ -26,6 +26,14 @@ Id = Annotated[
     ),
 ]
 """An id of ours as text."""
+ConsentRecord = Annotated[
+    dict[str, Any],
+    Meta(description="Your consent record: `kind`, `captured_at`, and whatever else proves it."),
+]
+PriorHands = Annotated[
+    list[dict[str, Any]],
+    Meta(max_length=20, description="Who had the lead before you, for the chain of custody."),
+]
 Price = Annotated[str, Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$", examples=["25.00"])]
 
 
@@ -117,16 +125,8 @@ class PostRequest(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="All fields of the vertical; those that were pinged must agree."),
     ]
     offer_id: Annotated[Short | None, Meta(description="The offer taken up.")] = None
-    consent: Annotated[
-        dict[str, Any],
-        Meta(
-            description="Your consent record: `kind`, `captured_at`, and whatever else proves it."
-        ),
-    ] = {}
-    chain: Annotated[
-        list[dict[str, Any]],
-        Meta(max_length=20, description="Who had the lead before you, for the chain of custody."),
-    ] = []
+    consent: ConsentRecord = {}
+    chain: PriorHands = []
     min_payout: Annotated[
         Price | None,
         Meta(description="Takes less than the promise, down to this, rather than nothing."),
@@ -143,16 +143,8 @@ class LeadRequest(msgspec.Struct, frozen=True, kw_only=True):
         Short | None,
         Meta(description="Your affiliate, by a name that says nothing of the consumer."),
     ] = None
-    consent: Annotated[
-        dict[str, Any],
-        Meta(
-            description="Your consent record: `kind`, `captured_at`, and whatever else proves it."
-        ),
-    ] = {}
-    chain: Annotated[
-        list[dict[str, Any]],
-        Meta(max_length=20, description="Who had the lead before you, for the chain of custody."),
-    ] = []
+    consent: ConsentRecord = {}
+    chain: PriorHands = []
     floor: Annotated[Price | None, Meta(description="The least payout you take.")] = None
     tmax_ms: Annotated[
         int | None, Meta(description="How long buyers may be waited for, in ms.")
