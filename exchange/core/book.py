@@ -20,22 +20,10 @@ from exchange.core.criteria import BadCriterion
 from exchange.core.fields import Schema
 from exchange.core.filters import Index, Parties, slot_order
 from exchange.core.indexing import finished
-from exchange.core.model import (
-    ApiKey,
-    Buyer,
-    Cap,
-    Contract,
-    ContractTerms,
-    Fact,
-    MarketDoc,
-    Seller,
-    SellerTerms,
-    Source,
-    SourceTerms,
-    Vertical,
-)
+from exchange.core.model import ApiKey, Buyer, Cap, Contract, Fact, Seller, Source, Vertical
 from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
 from exchange.core.shards import Shards
+from exchange.core.terms import ContractTerms, MarketDoc, SellerTerms, SourceTerms
 
 EDITS_MAX: Final = 24
 """More changed contracts than this in one vertical compile its index anew: an edit rewrites every

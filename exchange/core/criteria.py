@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
-from exchange.core.model import Criterion, Value
+from exchange.core.model import Value
+from exchange.core.terms import Criterion
 
 WORDS: Final = ("min", "max", "not", "prefix", "list", "regex")
 PARTY_FIELDS: Final = ("seller", "source", "sub_id")

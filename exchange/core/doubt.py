@@ -9,8 +9,9 @@ a wait the contract agreed to, or a person's word ends a doubt.
 from datetime import datetime, timedelta
 from typing import Literal
 
-from exchange.core.model import Fact, InDoubtTerms
+from exchange.core.model import Fact
 from exchange.core.reasons import Delivery
+from exchange.core.terms import InDoubtTerms
 
 Step = Literal["inquire", "repost", "hold_as_sold", "write_off"]
 

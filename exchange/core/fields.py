@@ -20,7 +20,8 @@ from typing import Any, Final, Literal
 import phonenumbers
 
 from exchange.core import zip3
-from exchange.core.model import Fact, FieldTerms, Value, VerticalTerms
+from exchange.core.model import Fact, Value
+from exchange.core.terms import FieldTerms, VerticalTerms
 
 Check = Callable[[Any], Value | None]
 """Raw JSON value -> the typed, normalised value, or `None` when it is not of the type. Total."""

@@ -21,19 +21,10 @@ from exchange.core import hours, masks
 from exchange.core.criteria import PARTY_FIELDS, BadCriterion, Test, test_of
 from exchange.core.fields import Schema
 from exchange.core.masks import Table, mask_of, slots_of
-from exchange.core.model import (
-    Buyer,
-    Contract,
-    Criterion,
-    Fact,
-    Ping,
-    Seller,
-    Source,
-    Value,
-    Vertical,
-)
+from exchange.core.model import Buyer, Contract, Fact, Ping, Seller, Source, Value, Vertical
 from exchange.core.reasons import NonBid
 from exchange.core.shards import Shards
+from exchange.core.terms import Criterion
 
 Gate = tuple[NonBid, int]
 """A reason and the contracts it clears, as the process knows them (full, resting, braked ...)."""

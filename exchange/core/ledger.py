@@ -30,13 +30,27 @@ from exchange.core.records import TransferRow
 HOUSE: Final = 1
 """The party id of the house itself; its row is made with the schema."""
 
-AccountKind = Literal["receivable", "payable", "margin", "bad_debt", "prepaid"]
+AccountKind = Literal[
+    "receivable",
+    "payable",
+    "margin",
+    "bad_debt",
+    "prepaid",
+    "clawback",
+    "cash",
+    "adjustment",
+    "reserve",
+]
 NORMAL_SIDE: Final[dict[AccountKind, Literal["debit", "credit"]]] = {
     "receivable": "debit",  # what a buyer owes the house
     "payable": "credit",  # what the house owes a seller
     "margin": "credit",  # what the house has earned
     "bad_debt": "debit",  # what a buyer will never pay
     "prepaid": "credit",  # what a buyer paid ahead
+    "clawback": "debit",  # what a seller already paid gives back
+    "cash": "debit",  # what the house holds
+    "adjustment": "credit",  # what finance corrects
+    "reserve": "credit",  # what returns in open windows are expected to cost
 }
 """The side on which an account of this kind grows."""
 
@@ -54,6 +68,28 @@ class TransferCode(IntEnum):
     """The seller's part of a credit that the seller does not bear: the house does."""
     CLAWBACK_KEPT = 4
     """What a seller gave back of a replaced lead: the house pays the replacement with it."""
+    PAYMENT = 10
+    """A buyer paid what it owed."""
+    PAID_OUT = 11
+    """A seller was paid."""
+    PREPAID = 12
+    """A buyer paid ahead."""
+    PREPAID_USED = 13
+    """What was paid ahead covers what is owed."""
+    REFUND = 14
+    """A buyer got back what it had paid ahead or too much."""
+    ADJUSTMENT = 20
+    """What finance corrects, with its reason."""
+    PRICE_CORRECTION = 21
+    """A sale's price was agreed to be another, after the fact."""
+    BAD_DEBT = 30
+    """What a party will never pay."""
+    RESERVE = 40
+    """What returns in open windows are expected to cost the house."""
+    GUARANTEE = 50
+    """A payout for a lead that was accepted and that nobody bought: the house's risk."""
+    TERMS = 51
+    """What a seller's terms make of a period: a tier, a share of the net after returns."""
 
 
 REVERSAL: Final = 100

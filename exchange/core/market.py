@@ -18,8 +18,9 @@ import msgspec
 
 from exchange.core.findings import Found
 from exchange.core.market_checks import checked
-from exchange.core.model import Fact, MarketDoc
+from exchange.core.model import Fact
 from exchange.core.money import AMOUNT_MICROS_MAX, PRICE_MICROS_MAX, BadMoney, micros_of
+from exchange.core.terms import MarketDoc
 from exchange.core.toml_lines import Path, lines_of
 
 MONEY: Final = frozenset({"price", "bid_min", "bid_max", "floor", "fixed", "money", "refer_over"})

@@ -11,7 +11,8 @@ from typing import Any, Final
 from exchange.core import criteria, hours, return_checks
 from exchange.core.fields import CODE_CHARS_MAX, Schema
 from exchange.core.findings import Found, known_zone, near, zone_missing
-from exchange.core.model import (
+from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
+from exchange.core.terms import (
     PINGABLE,
     BuyerTerms,
     CapTerms,
@@ -23,7 +24,6 @@ from exchange.core.model import (
     SourceTerms,
     VerticalTerms,
 )
-from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
 from exchange.core.toml_lines import Path
 
 TMAX_MS: Final = (50, 10_000)

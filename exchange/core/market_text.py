@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from exchange.core.model import MarketDoc
+from exchange.core.terms import MarketDoc
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _BASE = re.compile(r"^# market version (\d+)\s*$", re.MULTILINE)

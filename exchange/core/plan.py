@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from exchange.core.book import source_terms
-from exchange.core.model import Fact, MarketDoc
+from exchange.core.model import Fact
+from exchange.core.terms import MarketDoc
 
 Kind = Literal["vertical", "seller", "source", "buyer", "contract"]
 KINDS: Final[tuple[Kind, ...]] = ("vertical", "seller", "source", "buyer", "contract")

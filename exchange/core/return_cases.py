@@ -17,7 +17,7 @@ from exchange.core.criteria import BadCriterion
 from exchange.core.custody import Chain, returned_event
 from exchange.core.ledger import return_transfers, sale_transfers
 from exchange.core.lifecycle import RETURN, moved
-from exchange.core.model import ClawbackTerms, Criterion, Fact, ReturnTerms, Value
+from exchange.core.model import Fact, Value
 from exchange.core.money import text_of
 from exchange.core.reasons import ReturnReason
 from exchange.core.records import CustodyRow, OutboxRow, TransferRow
@@ -30,6 +30,7 @@ from exchange.core.return_policy import (
     lapses_at,
 )
 from exchange.core.returns import SENTENCES, CycleCount, Decision, ReturnClaim, ReturnFacts
+from exchange.core.terms import ClawbackTerms, Criterion, ReturnTerms
 
 ADULT_AGE: Final = 18
 """Whoever is younger makes no contract in the United States (19 in two states)."""

@@ -12,7 +12,9 @@ from zoneinfo import ZoneInfo
 
 from exchange.core import criteria
 from exchange.core.findings import Found, near, zone_missing
-from exchange.core.model import (
+from exchange.core.reasons import EVIDENCE, ReturnReason
+from exchange.core.return_policy import WINDOW_HOURS, closes_at
+from exchange.core.terms import (
     ClawbackTerms,
     ContractTerms,
     MarketDoc,
@@ -21,8 +23,6 @@ from exchange.core.model import (
     TrustedTerms,
     WindowTerms,
 )
-from exchange.core.reasons import EVIDENCE, ReturnReason
-from exchange.core.return_policy import WINDOW_HOURS, closes_at
 from exchange.core.toml_lines import Path
 
 REASONS: Final = tuple(reason.label for reason in ReturnReason)

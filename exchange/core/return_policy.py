@@ -9,16 +9,9 @@ from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from exchange.core import criteria
-from exchange.core.model import (
-    ClawbackTerms,
-    Criterion,
-    Fact,
-    ReasonTerms,
-    ReturnTerms,
-    Value,
-    WindowTerms,
-)
+from exchange.core.model import Fact, Value
 from exchange.core.reasons import ReturnReason
+from exchange.core.terms import ClawbackTerms, Criterion, ReasonTerms, ReturnTerms, WindowTerms
 
 WINDOW_HOURS: Final = 120
 """The window of terms that name none: five days is what most purchase agreements give."""

@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
-from exchange.core.model import Fact, ReasonTerms, ReturnTerms, TrustedTerms
+from exchange.core.model import Fact
 from exchange.core.money import credit_parts, micros_of
 from exchange.core.reasons import ReturnReason
 from exchange.core.return_policy import MILLION, agreed_for, allowed, closes_at, millionths
+from exchange.core.terms import ReasonTerms, ReturnTerms, TrustedTerms
 
 Outcome = Literal["granted", "denied", "referred", "lapsed"]
 """`lapsed`: nobody decided a referred case in time; only `LAPSED` says so."""

@@ -28,7 +28,7 @@ from exchange.app.ground import Ground, Urls, tools
 from exchange.app.processes import running_servers
 from exchange.config import Settings
 from exchange.core.market import read_market
-from exchange.core.model import MarketDoc
+from exchange.core.terms import MarketDoc
 from exchange.demo import page
 from exchange.demo.sellers import Sellers
 from exchange.effects.proof import proven

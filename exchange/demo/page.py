@@ -11,9 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from exchange.core.model import MarketDoc
 from exchange.core.money import text_of
 from exchange.core.reasons import Loss, Reason
+from exchange.core.terms import MarketDoc
 from exchange.demo.people import People
 from exchange.demo.sellers import Heard, consent
 from exchange.effects.proof import Proven

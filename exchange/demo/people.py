@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from exchange.core.model import FieldTerms, VerticalTerms
+from exchange.core.terms import FieldTerms, VerticalTerms
 
 ZIPS = [
     "90210",

@@ -13,8 +13,8 @@ import aiohttp
 import msgspec
 import orjson
 
-from exchange.core.model import MarketDoc
 from exchange.core.money import micros_of, text_of
+from exchange.core.terms import MarketDoc
 from exchange.demo.people import People, Person
 
 DIRECT_SHARE = 0.3

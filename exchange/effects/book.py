@@ -29,21 +29,9 @@ from exchange.core.book import (
     source_of,
 )
 from exchange.core.fields import Schema
-from exchange.core.model import (
-    ApiKey,
-    Buyer,
-    BuyerTerms,
-    Contract,
-    ContractTerms,
-    Role,
-    Seller,
-    SellerTerms,
-    Source,
-    SourceTerms,
-    Vertical,
-    VerticalTerms,
-)
+from exchange.core.model import ApiKey, Buyer, Contract, Role, Seller, Source, Vertical
 from exchange.core.plan import KINDS, Change, Kind, Objects
+from exchange.core.terms import BuyerTerms, ContractTerms, SellerTerms, SourceTerms, VerticalTerms
 from exchange.effects.sql import queries
 
 AnyFact = TypeVar("AnyFact")

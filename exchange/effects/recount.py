@@ -20,7 +20,8 @@ import msgspec
 
 from exchange.core.book import contract_of
 from exchange.core.caps import NoZone, SalesThen, recounted
-from exchange.core.model import Buyer, BuyerTerms, Contract, ContractTerms
+from exchange.core.model import Buyer, Contract
+from exchange.core.terms import BuyerTerms, ContractTerms
 from exchange.effects.sql import queries
 
 LONGEST: Final = timedelta(days=33)

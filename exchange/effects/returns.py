@@ -18,16 +18,11 @@ from msgspec.structs import replace
 
 from exchange.core.ledger import AccountName, accounts
 from exchange.core.lifecycle import RETURN
-from exchange.core.model import (
-    ClawbackTerms,
-    ContractTerms,
-    Fact,
-    FieldTerms,
-    Value,
-)
+from exchange.core.model import Fact, Value
 from exchange.core.records import TransferRow
 from exchange.core.return_cases import ReturnCase, ReturnSale, ReturnUnit, Room
 from exchange.core.returns import CycleCount
+from exchange.core.terms import ClawbackTerms, ContractTerms, FieldTerms
 from exchange.effects.sql import queries
 
 TRIES_MAX: Final = 5

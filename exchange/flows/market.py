@@ -18,7 +18,7 @@ from exchange.core.book import rows_of
 from exchange.core.caps import resets_at
 from exchange.core.market import MarketProblem, read_market
 from exchange.core.market_text import base_version, market_text
-from exchange.core.model import Fact, MarketDoc, Role
+from exchange.core.model import Fact, Role
 from exchange.core.plan import (
     Change,
     Conflict,
@@ -29,6 +29,7 @@ from exchange.core.plan import (
     objects_of,
     rebased,
 )
+from exchange.core.terms import MarketDoc
 from exchange.effects.book import BookStore
 
 Mode = Literal["refuse", "rebase", "discard_live"]

@@ -20,15 +20,7 @@ from exchange.core.fields import Problem, json_form
 from exchange.core.filters import Invited, invite, least_price
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
-from exchange.core.model import (
-    ContractAnswer,
-    Offer,
-    Ping,
-    PingConsent,
-    Seller,
-    Source,
-    Vertical,
-)
+from exchange.core.model import ContractAnswer, Offer, Ping, PingConsent, Seller, Source, Vertical
 from exchange.core.money import micros_of
 from exchange.core.reasons import NonBid, Reason
 from exchange.core.records import PingRecord

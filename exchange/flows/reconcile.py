@@ -20,8 +20,9 @@ from typing import Any, Literal
 import msgspec
 
 from exchange.core.doubt import Finding, next_check_at, settled_by_waiting, steps_due
-from exchange.core.model import Buyer, Contract, InDoubtTerms
+from exchange.core.model import Buyer, Contract
 from exchange.core.resolution import Case
+from exchange.core.terms import InDoubtTerms
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.doubts import Doubts

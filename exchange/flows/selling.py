@@ -27,11 +27,7 @@ from exchange.core.book import Book
 from exchange.core.caps import Window, windows
 from exchange.core.consent import is_named
 from exchange.core.filters import meets
-from exchange.core.model import (
-    Buyer,
-    Candidate,
-    Contract,
-)
+from exchange.core.model import Buyer, Candidate, Contract
 from exchange.core.reasons import Delivery, Loss
 from exchange.core.records import AttemptRow, CommitAnswer
 from exchange.effects.buyers import Buyers

@@ -8,9 +8,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from exchange.core.filters import invite
-from exchange.core.model import MarketDoc, Ping, PingConsent
+from exchange.core.model import Ping, PingConsent
 from exchange.core.money import micros_of, split
 from exchange.core.reasons import NonBid
+from exchange.core.terms import MarketDoc
 
 AT = datetime(2026, 3, 6, 15, 0, tzinfo=UTC)
 ZIPS = ("90210", "90310", "94110", "10001", "10002", "02134", "60601", "00000")

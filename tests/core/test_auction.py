@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.auction import at_promise, is_decided, offer_expires_at_ms, rank
-from exchange.core.model import Bid, Candidate, Contract, ContractTerms, Margin, Seller, SellerTerms
+from exchange.core.model import Bid, Candidate, Contract, Seller
+from exchange.core.terms import ContractTerms, Margin, SellerTerms
 
 PING = "01890a5d-ac96-774b-bcce-b302099a8057"
 

@@ -10,8 +10,9 @@ from exchange.core import masks
 from exchange.core.book import EMPTY, Rows, book_of, compile_book, contract_of, edited, rows_of
 from exchange.core.filters import invite
 from exchange.core.indexing import finished
-from exchange.core.model import ApiKey, ContractTerms, Ping, SourceTerms
+from exchange.core.model import ApiKey, Ping
 from exchange.core.shards import Shards
+from exchange.core.terms import ContractTerms, SourceTerms
 from tests.core import markets
 
 AT = markets.AT

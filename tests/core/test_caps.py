@@ -23,7 +23,8 @@ from exchange.core.caps import (
     win_of,
     windows,
 )
-from exchange.core.model import Cap, Contract, ContractTerms
+from exchange.core.model import Cap, Contract
+from exchange.core.terms import ContractTerms
 
 PERIODS = ("hour", "day", "week", "month", "total")
 

@@ -8,7 +8,8 @@ from exchange.core.consent import is_named, named_buyers, of_ping
 from exchange.core.fields import Problem, names_a_person, shown
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest
-from exchange.core.model import Buyer, BuyerTerms, PingConsent, is_id
+from exchange.core.model import Buyer, PingConsent, is_id
+from exchange.core.terms import BuyerTerms
 
 ACME = Buyer(id=7, key="acme", terms=BuyerTerms(ping_url="u", post_url="u", name="Acme Inc"))
 

@@ -14,8 +14,8 @@ from exchange.core.doubt import (
     settled_by_waiting,
     steps_due,
 )
-from exchange.core.model import InDoubtTerms
 from exchange.core.reasons import Delivery
+from exchange.core.terms import InDoubtTerms
 
 SINCE = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALL = InDoubtTerms(policy=("inquire", "repost", "hold_as_sold", "write_off"), hold_s=600)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.fields import Gated, Schema, json_form, looks_personal
-from exchange.core.model import VerticalTerms
+from exchange.core.terms import VerticalTerms
 
 FIELDS = {
     "zip": {"type": "us_zip", "ping": True, "required": True},

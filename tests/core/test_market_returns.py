@@ -8,9 +8,9 @@ import pytest
 
 from exchange.core.market import doc_of_json, read_market
 from exchange.core.market_text import market_text
-from exchange.core.model import ReasonTerms, WindowTerms
 from exchange.core.plan import doc_of, objects_of
 from exchange.core.return_checks import longest_gap
+from exchange.core.terms import ReasonTerms, WindowTerms
 
 GOOD = """
 [verticals.auto]

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from exchange.core.custody import GENESIS, event, verify
 from exchange.core.lifecycle import IllegalMove
-from exchange.core.model import ReturnTerms
 from exchange.core.reasons import ReturnReason
 from exchange.core.return_cases import (
     ReturnSale,
@@ -20,6 +19,7 @@ from exchange.core.return_cases import (
     opened,
 )
 from exchange.core.returns import CycleCount, Decision, ReturnClaim, adjudicate
+from exchange.core.terms import ReturnTerms
 
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LEAD = "019a0000-0000-7000-8000-000000000001"

@@ -19,7 +19,6 @@ from hypothesis.stateful import (
 
 from exchange.core.custody import Chain, verify
 from exchange.core.ledger import balances, sale_transfers
-from exchange.core.model import ClawbackTerms, ReasonTerms, ReturnTerms, TrustedTerms
 from exchange.core.reasons import ReturnReason
 from exchange.core.records import CustodyRow, TransferRow
 from exchange.core.return_cases import (
@@ -45,6 +44,7 @@ from exchange.core.returns import (
     appealed,
     decided,
 )
+from exchange.core.terms import ClawbackTerms, ReasonTerms, ReturnTerms, TrustedTerms
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CLAIMED = st.sampled_from([ReturnReason.WRONG_PERSON, ReturnReason.DUPLICATE, ReturnReason.FRAUD])

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.core.model import ClawbackTerms, ReasonTerms, ReturnTerms, WindowTerms
 from exchange.core.reasons import ReturnReason
 from exchange.core.return_policy import (
     agreed_for,
@@ -21,6 +20,7 @@ from exchange.core.return_policy import (
     kept,
     lapses_at,
 )
+from exchange.core.terms import ClawbackTerms, ReasonTerms, ReturnTerms, WindowTerms
 
 NEW_YORK, HAVANA, BEIRUT = "America/New_York", "America/Havana", "Asia/Beirut"
 hours, days, until = "window_hours", "window_business_days", "window_until_day"

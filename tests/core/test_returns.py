@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from exchange.core.labels import evidence_problems
 from exchange.core.ledger import balances, return_transfers, sale_transfers
-from exchange.core.model import ReasonTerms, ReturnTerms, TrustedTerms
 from exchange.core.money import credit_parts
 from exchange.core.reasons import EVIDENCE, ReturnReason
 from exchange.core.returns import (
@@ -30,6 +29,7 @@ from exchange.core.returns import (
     appealed,
     decided,
 )
+from exchange.core.terms import ReasonTerms, ReturnTerms, TrustedTerms
 
 SOLD = datetime(2026, 3, 2, 15, tzinfo=UTC)
 R = ReturnReason

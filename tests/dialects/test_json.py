@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.doubt import Reading
-from exchange.core.model import Bid, Contract, ContractTerms, Lead, Personal, Ping, PingConsent
+from exchange.core.model import Bid, Contract, Lead, Personal, Ping, PingConsent
 from exchange.core.reasons import Delivery, NonBid
+from exchange.core.terms import ContractTerms
 from exchange.core.wire import HttpReply, NoReply, NoReplyKind
 from exchange.dialects import json as dialect
 

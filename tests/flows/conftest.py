@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exchange.core.model import MarketDoc
+from exchange.core.terms import MarketDoc
 
 MARKET = """
 [verticals.auto]

@@ -13,7 +13,10 @@ import msgspec
 from msgspec.structs import replace
 
 from exchange.core.book import EMPTY, Book, book_of
-from exchange.core.model import (
+from exchange.core.reasons import ReturnReason
+from exchange.core.records import AttemptRow, PersonClaim, ReturnRecord
+from exchange.core.returns import ReturnClaim
+from exchange.core.terms import (
     BuyerTerms,
     ContractTerms,
     FieldTerms,
@@ -21,9 +24,6 @@ from exchange.core.model import (
     ReturnTerms,
     SellerTerms,
 )
-from exchange.core.reasons import ReturnReason
-from exchange.core.records import AttemptRow, PersonClaim, ReturnRecord
-from exchange.core.returns import ReturnClaim
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits
 from exchange.effects.postgres import Database

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from exchange.core.messages import Refusal
-from exchange.core.model import ApiKey, Seller, SellerTerms
+from exchange.core.model import ApiKey, Seller
+from exchange.core.terms import SellerTerms
 from exchange.flows.admission import Admission
 
 SECRET = "s3cret"

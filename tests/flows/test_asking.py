@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 
-from exchange.core.model import (
-    Bid,
-    Contract,
-    ContractTerms,
-    Ping,
-    PingConsent,
-    Vertical,
-    VerticalTerms,
-)
+from exchange.core.model import Bid, Contract, Ping, PingConsent, Vertical
 from exchange.core.reasons import NonBid
+from exchange.core.terms import ContractTerms, VerticalTerms
 from exchange.core.wire import Answer, HttpReply, NoReply, NoReplyKind
 from exchange.flows.asking import NON_BID_OF, Asking
 from exchange.flows.ping import may_close_early

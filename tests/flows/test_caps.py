@@ -8,7 +8,7 @@ import uuid_utils
 
 from exchange.core.book import compile_book, rows_of
 from exchange.core.caps import windows
-from exchange.core.model import (
+from exchange.core.terms import (
     BuyerTerms,
     CapTerms,
     ContractTerms,

@@ -12,20 +12,19 @@ import pytest
 from exchange.core.auction import Ranking
 from exchange.core.book import compile_book, rows_of
 from exchange.core.messages import PingRequest
-from exchange.core.model import (
+from exchange.core.model import Candidate, Ping
+from exchange.core.reasons import Reason
+from exchange.core.records import PingRecord
+from exchange.core.terms import (
     BuyerTerms,
-    Candidate,
     CapTerms,
     ContractTerms,
     FieldTerms,
     Margin,
     MarketDoc,
-    Ping,
     SellerTerms,
     VerticalTerms,
 )
-from exchange.core.reasons import Reason
-from exchange.core.records import PingRecord
 from exchange.core.wire import HttpReply
 from exchange.dialects import dialects
 from exchange.effects.caps import Caps, Reserved

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from exchange.core.market_text import base_version
-from exchange.core.model import MarketDoc
+from exchange.core.terms import MarketDoc
 from exchange.effects.book import BookStore, Moved, TooManyKeys
 from exchange.effects.postgres import Database
 from exchange.effects.vault import Vault

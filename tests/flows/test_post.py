@@ -7,7 +7,8 @@ import pytest
 
 from exchange.core.book import book_of
 from exchange.core.messages import PostReply, PostRequest
-from exchange.core.model import FieldTerms, Margin, MarketDoc, Offer, SellerTerms, VerticalTerms
+from exchange.core.model import Offer
+from exchange.core.terms import FieldTerms, Margin, MarketDoc, SellerTerms, VerticalTerms
 from exchange.effects.clock import Clock
 from exchange.effects.postgres import DatabaseDown
 from exchange.flows.post import PENDING_GRACE_S, PostLimits, Posts

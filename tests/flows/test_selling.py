@@ -11,21 +11,19 @@ from exchange.core.attempts import Selling
 from exchange.core.book import Book, book_of
 from exchange.core.brake import Doubts
 from exchange.core.custody import Chain
-from exchange.core.model import (
+from exchange.core.model import Candidate, Lead, Personal
+from exchange.core.reasons import Loss
+from exchange.core.records import AttemptRow, CommitAnswer, CommitUnit, LeadPrivateRow
+from exchange.core.terms import (
     BuyerTerms,
-    Candidate,
     CapTerms,
     ContractTerms,
     FieldTerms,
-    Lead,
     Margin,
     MarketDoc,
-    Personal,
     SellerTerms,
     VerticalTerms,
 )
-from exchange.core.reasons import Loss
-from exchange.core.records import AttemptRow, CommitAnswer, CommitUnit, LeadPrivateRow
 from exchange.core.wire import HttpReply, NoReply, NoReplyKind
 from exchange.dialects import dialects
 from exchange.effects.caps import Full, Reserved

@@ -8,16 +8,16 @@ import pytest
 
 from exchange.core.book import Book, Rows, compile_book, edited, finished, rows_of
 from exchange.core.brake import Doubts
-from exchange.core.model import (
+from exchange.core.model import Ping
+from exchange.core.reasons import NonBid
+from exchange.core.terms import (
     BuyerTerms,
     CapTerms,
     ContractTerms,
     FieldTerms,
     MarketDoc,
-    Ping,
     VerticalTerms,
 )
-from exchange.core.reasons import NonBid
 from exchange.dialects import dialects
 from exchange.effects.buyers import Buyers
 from exchange.flows.standing import FullWindow, Standing

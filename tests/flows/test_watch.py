@@ -7,7 +7,7 @@ import pytest
 
 from exchange.core.book import compile_book, rows_of
 from exchange.core.caps import windows
-from exchange.core.model import BuyerTerms, CapTerms, ContractTerms, MarketDoc, VerticalTerms
+from exchange.core.terms import BuyerTerms, CapTerms, ContractTerms, MarketDoc, VerticalTerms
 from exchange.dialects import dialects
 from exchange.flows.standing import FullWindow, Standing
 from exchange.flows.watch import Watch

@@ -10,8 +10,9 @@ import pytest
 from buyers_sim import plans, profile
 from buyers_sim.answers import MALFORMED_PINGS, MALFORMED_POSTS, Plan
 from buyers_sim.buyer import Buyer, Request
-from exchange.core.model import Bid, Contract, ContractTerms, Lead, Personal, Ping
+from exchange.core.model import Bid, Contract, Lead, Personal, Ping
 from exchange.core.reasons import Delivery, NonBid
+from exchange.core.terms import ContractTerms
 from exchange.core.wire import HttpReply
 from exchange.dialects import json as dialect
 
