@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from exchange.core.fields import identity
 from exchange.core.model import Fact
@@ -19,6 +19,7 @@ from exchange.core.partner_lines import Person, Status, TheirLine
 
 Field = Literal["our_id", "reference", "phone", "email", "date", "amount", "currency", "status"]
 DayOrder = Literal["ymd", "mdy", "dmy"]
+Named = TypeVar("Named", bound=str)
 Hashed = Callable[[str, str], tuple[bytes, ...]]
 """The keyed hashes of a kind's normalised value: one per pepper in use."""
 
@@ -85,31 +86,33 @@ class Unread(Fact, frozen=True, kw_only=True):
     why: str
 
 
-class Layout(Fact, frozen=True, kw_only=True):
+class Layout(Fact, Generic[Named], frozen=True, kw_only=True):
     """Where each field stands (from 0), and under which header."""
 
-    places: dict[Field, int]
-    headers: dict[Field, str]
+    places: dict[Named, int]
+    headers: dict[Named, str]
 
 
-class _Cannot(Exception):
+class Cannot(Exception):
     """A cell says nothing that can be used; the message says why."""
 
 
-def layout_of(header: Sequence[Any], named: Mapping[Field, str]) -> Layout:
-    """The columns of a header: those `named` (field -> header), else found by their words. Raises
+def layout_of(
+    header: Sequence[Any], named: Mapping[Named, str], words: Mapping[Named, tuple[str, ...]]
+) -> Layout[Named]:
+    """The columns of a header: those `named` (field -> header), else found by their `words`. Raises
     `BadHeader` when a named one is not there, or nothing is left to match lines by; it quotes
     nothing of the file, for one without a header begins with a person."""
     texts = [str(cell).strip() if cell is not None else "" for cell in header]
-    words = [_words(text) for text in texts]
-    places: dict[Field, int] = {}
+    said = [words_of(text) for text in texts]
+    places: dict[Named, int] = {}
     for field, name in named.items():
-        if _words(name) not in words:
+        if words_of(name) not in said:
             raise BadHeader(f"the first line, the header, has no column {name}")
-        places[field] = words.index(_words(name))
-    for field, known in WORDS.items():
-        free = [word for word in known if word in words]
-        place = next((words.index(w) for w in free if words.index(w) not in places.values()), None)
+        places[field] = said.index(words_of(name))
+    for field, known in words.items():
+        free = [word for word in known if word in said]
+        place = next((said.index(w) for w in free if said.index(w) not in places.values()), None)
         if field not in named and place is not None:
             places[field] = place
     if not places.keys() & {"our_id", "reference", "phone", "email"}:
@@ -124,7 +127,7 @@ class Reader:
     days such as 03/04/2026, which are not read without it."""
 
     def __init__(
-        self, layout: Layout, *, hashed: Hashed, zone: tzinfo, day_order: DayOrder | None
+        self, layout: Layout[Field], *, hashed: Hashed, zone: tzinfo, day_order: DayOrder | None
     ) -> None:
         self._layout, self._hashed, self._zone, self._order = layout, hashed, zone, day_order
 
@@ -136,21 +139,23 @@ class Reader:
         }
         field: Field = "date"
         try:
-            on = _day(cell.get("date"), self._zone, self._order)
+            on = day_of(cell.get("date"), self._zone, self._order)
             field = "amount"
             amount = _amount(cell.get("amount"))
             field = "currency"
             currency = _currency(cell.get("currency"))
             field = "status"
             status = _status(cell.get("status"))
-        except _Cannot as cannot:
+        except Cannot as cannot:
             return Unread(line=number, column=self._layout.headers[field], why=str(cannot))
-        our_id = _text(cell.get("our_id")).lower()
+        our_id = cell_text(cell.get("our_id")).lower()
         read = TheirLine(
             line=number,
             our_id=our_id if _UUID.fullmatch(our_id) else "",
-            reference=_text(cell.get("reference"))[:TEXT_MAX],
-            persons=self._persons(cell),
+            reference=cell_text(cell.get("reference"))[:TEXT_MAX],
+            persons=persons_of(
+                cell_text(cell.get("phone")), cell_text(cell.get("email")), self._hashed
+            ),
             on=on,
             amount_micros=amount,
             currency=currency,
@@ -160,30 +165,33 @@ class Reader:
             return Unread(line=number, column="", why="it names no id, reference, phone or e-mail")
         return read
 
-    def _persons(self, cell: Mapping[Field, Any]) -> tuple[Person, ...]:
-        kinds: tuple[Literal["phone", "email"], ...] = ("phone", "email")
-        known = ((kind, identity(kind, _text(cell.get(kind)))) for kind in kinds)
-        return tuple(
-            (kind, digest) for kind, plain in known if plain for digest in self._hashed(kind, plain)
-        )
+
+def persons_of(phone: str, email: str, hashed: Hashed) -> tuple[Person, ...]:
+    """The keyed hashes of a line's phone and e-mail; none of what is neither."""
+    said: tuple[tuple[Literal["phone", "email"], str], ...] = (("phone", phone), ("email", email))
+    known = ((kind, identity(kind, text)) for kind, text in said if text)
+    return tuple((kind, digest) for kind, plain in known if plain for digest in hashed(kind, plain))
 
 
-def _words(header: str) -> str:
+def words_of(header: str) -> str:
+    """A header or phrase as it is compared: lower case, letters and digits."""
     return " ".join(re.findall(r"[^\W_]+", header.lower()))
 
 
-def _text(cell: Any) -> str:
+def cell_text(cell: Any) -> str:
+    """What a cell says; a spreadsheet may hold an id as a float."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return "" if cell is None else str(cell).strip()
 
 
-def _day(cell: Any, zone: tzinfo, order: DayOrder | None) -> date | None:
+def day_of(cell: Any, zone: tzinfo, order: DayOrder | None) -> date | None:
+    """The day a cell says, `None` when it says nothing. Raises `Cannot`."""
     if isinstance(cell, datetime):
         return _plausible((cell.astimezone(zone) if cell.tzinfo else cell).date())
     if isinstance(cell, date):
         return _plausible(cell)
-    text = _text(cell)
+    text = cell_text(cell)
     if not text:
         return None
     try:
@@ -191,15 +199,15 @@ def _day(cell: Any, zone: tzinfo, order: DayOrder | None) -> date | None:
     except ValueError:
         moment = None
     if moment is not None:
-        return _day(moment, zone, order)
+        return day_of(moment, zone, order)
     parts = _DAY.fullmatch(text)
     if parts is None:
-        raise _Cannot("it is no date such as 2026-03-31")
+        raise Cannot("it is no date such as 2026-03-31")
     first, _, second, third = parts.groups()
     if len(first) == 4:
         return _date_of(first, second, third)
     if order in (None, "ymd"):
-        raise _Cannot("the day may be read in two ways: say which with --days mdy or --days dmy")
+        raise Cannot("the day may be read in two ways: say which with --days mdy or --days dmy")
     return _date_of(third, *((first, second) if order == "mdy" else (second, first)))
 
 
@@ -207,18 +215,20 @@ def _date_of(year: str, month: str, day: str) -> date:
     try:
         return _plausible(date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day)))
     except ValueError:
-        raise _Cannot("there is no such day") from None
+        raise Cannot("there is no such day") from None
 
 
 def _plausible(day: date) -> date:
     if day.year not in _YEARS:
-        raise _Cannot("that is no year of this trade")
+        raise Cannot("that is no year of this trade")
     return day
 
 
 def _amount(cell: Any) -> int | None:
     """Micros; a leading minus or parentheses make it negative."""
-    text = f"{cell:.6f}" if isinstance(cell, float) else _text(cell)  # 63.300000000000004 is 63.3
+    text = (
+        f"{cell:.6f}" if isinstance(cell, float) else cell_text(cell)
+    )  # 63.300000000000004 is 63.3
     if not text:
         return None
     is_credit = text.startswith("(") and text.endswith(")")
@@ -226,24 +236,24 @@ def _amount(cell: Any) -> int | None:
     if _COMMA.fullmatch(plain):
         plain = plain.replace(".", "").replace(",", ".")
     if not _AMOUNT.fullmatch(plain):
-        raise _Cannot("it is no amount such as 1234.50, or may be two amounts")
+        raise Cannot("it is no amount such as 1234.50, or may be two amounts")
     value = Decimal(plain.replace(",", ""))
     try:
         micros = micros_of(abs(value))
     except BadMoney as bad:
-        raise _Cannot(str(bad)) from None
+        raise Cannot(str(bad)) from None
     return -micros if is_credit or value < 0 else micros
 
 
 def _currency(cell: Any) -> str:
-    text = _text(cell).upper()
+    text = cell_text(cell).upper()
     if text and not _CURRENCY.fullmatch(text):
-        raise _Cannot("it is no currency such as USD")
+        raise Cannot("it is no currency such as USD")
     return text
 
 
 def _status(cell: Any) -> Status | None:
-    word = _words(_text(cell))
+    word = words_of(cell_text(cell))
     if word and word not in STATUSES:
-        raise _Cannot(f"it is no status known; known are {', '.join(sorted(STATUSES))}")
+        raise Cannot(f"it is no status known; known are {', '.join(sorted(STATUSES))}")
     return STATUSES[word] if word else None

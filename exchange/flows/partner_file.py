@@ -11,7 +11,15 @@ from zoneinfo import ZoneInfo
 
 from exchange.core.model import Fact
 from exchange.core.partner_lines import OurLine, TheirLine
-from exchange.core.partner_sheet import DayOrder, Field, Hashed, Reader, Unread, layout_of
+from exchange.core.partner_sheet import (
+    WORDS,
+    DayOrder,
+    Field,
+    Hashed,
+    Reader,
+    Unread,
+    layout_of,
+)
 from exchange.core.reconciliation import Finding, Matching, Terms, Total
 from exchange.effects.reconciliation import Partner
 
@@ -150,7 +158,7 @@ def _read(
     tick: Tick,
 ) -> tuple[dict[str, str], list[TheirLine], list[Unread]]:
     """The sheet: which columns it has, its lines, and those that cannot be read."""
-    layout = layout_of(next(rows)[1], asked.columns)
+    layout = layout_of(next(rows)[1], asked.columns, WORDS)
     reader = Reader(layout, hashed=hashed, zone=zone, day_order=asked.day_order)
     lines, unread = list[TheirLine](), list[Unread]()
     for number, cells in rows:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exchange.core.money import text_of
 from exchange.core.partner_lines import TheirLine
-from exchange.core.partner_sheet import BadHeader, Reader, Unread, layout_of
+from exchange.core.partner_sheet import WORDS, BadHeader, Reader, Unread, layout_of
 
 ID = "0199aaaa-bbbb-7ccc-8ddd-eeeeffff0001"
 HEADER = ("Sale ID", "Your ref.", "Phone", "E-Mail", "Sold date", "Price", "Currency", "Status")
@@ -24,7 +24,7 @@ def hashed(kind: str, plain: str) -> tuple[bytes, ...]:
 def reader(header: tuple[str, ...] = HEADER, **given: Any) -> Reader:
     named: Any = {"reference": "Your ref."} if header is HEADER else {}
     terms: dict[str, Any] = {"hashed": hashed, "zone": ZoneInfo("America/New_York")}
-    return Reader(layout_of(header, named), **(terms | {"day_order": None} | given))
+    return Reader(layout_of(header, named, WORDS), **(terms | {"day_order": None} | given))
 
 
 def cell(column: str, value: Any, **given: Any) -> TheirLine | Unread:
@@ -58,22 +58,22 @@ def test_a_line_is_read_whole() -> None:
 )
 def test_columns_are_found_by_the_words_of_the_trade(header: str, fields: dict[str, int]) -> None:
     cells = header.replace(";", ",").split(",")
-    assert layout_of(cells, {}).places == fields
+    assert layout_of(cells, {}, WORDS).places == fields
 
 
 def test_a_named_column_wins_over_a_found_one() -> None:
-    assert layout_of(("Phone", "Tel. 2"), {"phone": "tel 2"}).places == {"phone": 1}
+    assert layout_of(("Phone", "Tel. 2"), {"phone": "tel 2"}, WORDS).places == {"phone": 1}
 
 
 @pytest.mark.parametrize(("header", "named"), [(("Phone",), {"email": "Mail"}), (("Price",), {})])
 def test_a_header_that_does_not_do_is_told(header: tuple[str, ...], named: Any) -> None:
     with pytest.raises(BadHeader):
-        layout_of(header, named)
+        layout_of(header, named, WORDS)
 
 
 def test_a_sheet_without_a_header_shows_nobody() -> None:
     with pytest.raises(BadHeader) as bad:
-        layout_of(("a@b.example", "(310) 555-0123", "x"), {"phone": "Phone"})
+        layout_of(("a@b.example", "(310) 555-0123", "x"), {"phone": "Phone"}, WORDS)
     assert "5550123" not in str(bad.value)
     assert "555-0123" not in str(bad.value)
     assert "a@b" not in str(bad.value)
