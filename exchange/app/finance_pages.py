@@ -10,7 +10,7 @@ from rich.table import Table
 
 from exchange.core.money import text_of
 from exchange.core.reconciliation import Finding
-from exchange.core.statements import LINE_KINDS, Line, Statement
+from exchange.core.statements import Line, Statement
 from exchange.effects.papers.tables import Cell, amount
 from exchange.effects.proof import Proven
 from exchange.flows.partner_file import Reconciled
@@ -133,8 +133,9 @@ def statements(made: Sequence[Statement], out: Console) -> None:
         table = Table("", "lines", one.currency, box=box.SIMPLE_HEAD)
         table.columns[1].justify = table.columns[2].justify = "right"
         table.add_row("opening balance", "", text_of(one.opening_micros))
-        for kind in LINE_KINDS:
-            table.add_row(f"{kind}s", str(one.counts[kind]), text_of(one.totals[kind]))
+        for kind in one.kinds:
+            name = kind if kind == "terms" else f"{kind}s"
+            table.add_row(name, str(one.counts[kind]), text_of(one.totals[kind]))
         table.add_section()
         table.add_row("closing balance", "", text_of(one.closing_micros), style="bold")
         out.print(table)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from exchange.core.custody import Chain, ended_event, released_body
+from exchange.core.guarantees import guarantee_transfers
 from exchange.core.ledger import sale_transfers
 from exchange.core.model import Fact
 from exchange.core.reasons import Delivery
@@ -36,6 +37,7 @@ from exchange.core.records import (
     PersonClaim,
     PersonKeyRow,
     PostStep,
+    TransferRow,
 )
 
 STATE_OF: dict[Delivery, str] = {
@@ -60,7 +62,8 @@ class Opening(Fact, frozen=True, kw_only=True):
 class Selling(Fact, frozen=True, kw_only=True):
     """A lead on its way: `state` is the lead's state in the database, `None` before its first
     commit. `chain` holds the custody events not yet committed in `chain.rows`. `claims`: the
-    consumer, claimed with the first INTENT, after which the lead's own state keeps others out."""
+    consumer, claimed with the first INTENT, after which the lead's own state keeps others out.
+    `guaranteed_micros`: what its seller gets, in `currency`, should the lead end unsold."""
 
     lead_id: str
     seller_id: int
@@ -69,6 +72,8 @@ class Selling(Fact, frozen=True, kw_only=True):
     boot_id: str
     state: str | None = None
     claims: tuple[PersonClaim, ...] = ()
+    guaranteed_micros: int = 0
+    currency: str = ""
 
 
 class Ended(Fact, frozen=True, kw_only=True):
@@ -163,7 +168,8 @@ def ended(
     outbox: tuple[OutboxRow, ...] = (),
     steps: Sequence[PostStep] = (),
 ) -> tuple[CommitUnit, Selling]:
-    """RESULT: the last attempt's end and the lead's state with it. A sale carries its transfers.
+    """RESULT: the last attempt's end and the lead's state with it. A sale carries its transfers, a
+    lead that nobody bought those of its guarantee.
     `steps`, each candidate's turn, are kept in an event of the lead's own, for `explain`.
 
     `reply` is what a retry of the key is told; `None` leaves the key running. `opening` closes a
@@ -185,7 +191,10 @@ def ended(
             *((_lead_event(selling, lead_state, at, steps),) if steps else ()),
         ),
         custody=chain.rows,
-        transfers=_transfers(last) if last and last.new == "sold" else (),
+        transfers=(
+            *(_transfers(last) if last and last.new == "sold" else ()),
+            *(_guarantee(selling, at) if lead_state == "unsold" else ()),
+        ),
         outbox=outbox,
         idem_done=None
         if reply is None
@@ -194,7 +203,17 @@ def ended(
     return unit, _saved(_chained(selling, chain), lead_state)
 
 
-def _transfers(last: Ended) -> tuple[Any, ...]:
+def _guarantee(selling: Selling, at: datetime) -> tuple[TransferRow, ...]:
+    return guarantee_transfers(
+        lead_id=selling.lead_id,
+        seller_id=selling.seller_id,
+        amount_micros=selling.guaranteed_micros,
+        currency=selling.currency,
+        at=at,
+    )
+
+
+def _transfers(last: Ended) -> tuple[TransferRow, ...]:
     attempt = last.attempt
     if attempt.test:
         return ()

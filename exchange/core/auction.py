@@ -1,8 +1,8 @@
 """The auction: what needs all buyers at once. What concerns one buyer is in its dialect.
 
-First price. Bids rank by the payout they leave the seller, then by the contract's priority, then by
-a hash of ping and contract: fair over many pings, the same for a replay, and never the order of
-arrival.
+First price. Bids rank by the payout they leave the seller (where that is fixed, by their price),
+then by the contract's priority, then by a hash of ping and contract: fair over many pings, the same
+for a replay, and never the order of arrival.
 """
 
 from collections.abc import Iterable
@@ -11,9 +11,12 @@ from operator import itemgetter
 
 from msgspec.structs import replace
 
-from exchange.core.model import Bid, Candidate, Contract, Fact, Seller
+from exchange.core.model import Bid, Candidate, Contract, Fact, Payout
 from exchange.core.money import split
+from exchange.core.payouts import parted
 
+_Row = tuple[tuple[int, int], Bid, int, int]
+"""What a bid ranks by, the bid, payout and fee."""
 _FIRST = itemgetter(0)
 
 
@@ -50,20 +53,24 @@ def rank(
     ping_id: str,
     bids: Iterable[tuple[Contract, Bid]],
     *,
-    seller: Seller,
+    terms: Payout,
     floor_micros: int,
     kept: int,
 ) -> Ranking:
     """All good bids in order, the best `kept` of them. A payout of zero is never an offer."""
-    rows = []
-    below = []
-    percent, fixed = seller.percent_millionths, seller.fixed_micros
-    for contract, bid in bids:
-        payout, fee = split(bid.price_micros, percent, fixed)
-        if payout < floor_micros or payout <= 0:
-            below.append(contract.id)
-            continue
-        rows.append(((-payout, contract.terms.priority), bid, payout, fee))
+    rows: list[_Row]
+    below: list[int]
+    if terms.fixed_micros is None:
+        rows, below = [], []
+        percent, fixed = terms.percent_millionths, terms.fee_fixed_micros
+        for contract, bid in bids:
+            payout, fee = split(bid.price_micros, percent, fixed)
+            if payout < floor_micros or payout <= 0:
+                below.append(contract.id)
+                continue
+            rows.append(((-payout, contract.terms.priority), bid, payout, fee))
+    else:
+        rows, below = _at_fixed(bids, terms, floor_micros)
     rows.sort(key=_FIRST)
     if len({row[0] for row in rows}) < len(rows):  # a hash each, only among equals
         rows.sort(
@@ -89,6 +96,21 @@ def rank(
     )
 
 
+def _at_fixed(
+    bids: Iterable[tuple[Contract, Bid]], terms: Payout, floor_micros: int
+) -> tuple[list[_Row], list[int]]:
+    """The bids where each pays the seller the same: the house's part tells them apart."""
+    rows: list[_Row] = []
+    below = []
+    for contract, bid in bids:
+        parts = parted(bid.price_micros, terms)
+        if parts is None or not parts[0] >= max(1, floor_micros):
+            below.append(contract.id)
+            continue
+        rows.append(((-bid.price_micros, contract.terms.priority), bid, *parts))
+    return rows, below
+
+
 def price_most(contract: Contract) -> int | None:
     """The most this contract can bid in micros: its fixed price, else its stated most, else
     unknown."""
@@ -97,8 +119,8 @@ def price_most(contract: Contract) -> int | None:
 
 def is_decided(leader_micros: int, outstanding: Iterable[Contract]) -> bool:
     """Whether no outstanding contract can win any more: each states a most it ever bids, below the
-    best price so far. (Equal is not below: a tie could still go to it. One seller has one margin,
-    so the best price is the best payout.)"""
+    best price so far. (Equal is not below: a tie could still go to it. One ping has one seller's
+    terms, and under all of them the best price ranks first.)"""
     for contract in outstanding:
         most = price_most(contract)
         if most is None or most >= leader_micros:

@@ -22,6 +22,7 @@ from exchange.core.filters import Index, Parties, slot_order
 from exchange.core.indexing import finished
 from exchange.core.model import ApiKey, Buyer, Cap, Contract, Fact, Seller, Source, Vertical
 from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
+from exchange.core.payouts import payout_of
 from exchange.core.shards import Shards
 from exchange.core.terms import ContractTerms, MarketDoc, SellerTerms, SourceTerms
 
@@ -117,10 +118,16 @@ def edited(book: Book, rows: Rows) -> Steps:
     sellers = {**book.sellers, **{row.id: row for row in rows.sellers}}
     contracts = book.contracts.with_items((row.id, row) for row in rows.contracts)
     yield
+    sources = {**book.parties.sources, **{row.id: row for row in rows.sources}}
     parties = Parties(
         buyers=buyers,
         sellers=sellers,
-        sources={**book.parties.sources, **{row.id: row for row in rows.sources}},
+        sources=sources,
+        payouts={
+            row.id: payout_of(sellers[row.seller_id].terms, row.terms)
+            for row in sources.values()
+            if row.terms.margin is not None or row.terms.payout is not None
+        },
         switched_off=(
             book.parties.switched_off if rows.switched_off is None else rows.switched_off
         ),
@@ -232,8 +239,7 @@ def seller_of(
         id=seller_id,
         key=key,
         terms=terms,
-        percent_millionths=int(terms.margin.percent * 10_000),
-        fixed_micros=micros_of(terms.margin.fixed),
+        payout=payout_of(terms),
         version=version,
         closed=closed,
     )

@@ -21,7 +21,18 @@ from exchange.core import hours, masks
 from exchange.core.criteria import PARTY_FIELDS, BadCriterion, Test, test_of
 from exchange.core.fields import Schema
 from exchange.core.masks import Table, mask_of, slots_of
-from exchange.core.model import Buyer, Contract, Fact, Ping, Seller, Source, Value, Vertical
+from exchange.core.model import (
+    Buyer,
+    Contract,
+    Fact,
+    Payout,
+    Ping,
+    Seller,
+    Source,
+    Value,
+    Vertical,
+)
+from exchange.core.payouts import PLAIN, least_price
 from exchange.core.reasons import NonBid
 from exchange.core.shards import Shards
 from exchange.core.terms import Criterion
@@ -37,7 +48,16 @@ class Parties(Fact, frozen=True, kw_only=True):
     buyers: Mapping[int, Buyer]
     sellers: Mapping[int, Seller]
     sources: Mapping[int, Source]
+    payouts: Mapping[int, Payout] = {}  # of sources with terms of their own
     switched_off: frozenset[tuple[str, int]] = frozenset()
+
+    def payout(self, seller_id: int, source_id: int) -> Payout:
+        """The terms by which leads of this source are paid: its own, else its seller's."""
+        own = self.payouts.get(source_id)
+        if own is not None:
+            return own
+        seller = self.sellers.get(seller_id)
+        return seller.payout if seller is not None else PLAIN
 
 
 class Index(Fact, frozen=True, kw_only=True):
@@ -150,16 +170,6 @@ def closed_mask(index: Index, at: datetime) -> int:
     return mask
 
 
-def least_price(floor_micros: int, *, percent_millionths: int, fixed_micros: int) -> int | None:
-    """The least price whose payout reaches a floor at a seller's margin (the inverse of
-    `money.split`); `None` when no price does."""
-    needed = floor_micros + fixed_micros
-    if floor_micros <= 0:
-        return 0
-    kept = 1_000_000 - percent_millionths
-    return (needed - 1) * 1_000_000 // kept + 1 if kept > 0 else None
-
-
 # --- a ping against the masks ---------------------------------------------------------------------
 
 
@@ -186,8 +196,9 @@ def _own_gates(ping: Ping, index: Index) -> list[Gate]:
         (NonBid.SOURCE_BLOCKED, every ^ wanted),
         (NonBid.TEST_ONLY, every ^ index.test_only if ping.test else index.test_only),
     ]
-    if ping.floor_micros > 0:
-        gates.append((NonBid.PRICE_BELOW_FLOOR, every ^ _affordable(ping, index)))
+    terms = index.parties.payout(ping.seller_id, ping.source_id)
+    if ping.floor_micros > 0 or terms.fixed_micros is not None:
+        gates.append((NonBid.PRICE_BELOW_FLOOR, every ^ _affordable(ping, terms, index)))
     if ping.consent is not None and ping.consent.buyers:
         gates.append((NonBid.CONSENT_EXCLUDES, every ^ _named(ping.consent.buyers, index)))
     return gates
@@ -204,13 +215,8 @@ def _party_value(field: str, ping: Ping, index: Index) -> Value | None:
     return party.key if party else None
 
 
-def _affordable(ping: Ping, index: Index) -> int:
-    seller = index.parties.sellers.get(ping.seller_id)
-    price = least_price(
-        ping.floor_micros,
-        percent_millionths=seller.percent_millionths if seller else 0,
-        fixed_micros=seller.fixed_micros if seller else 0,
-    )
+def _affordable(ping: Ping, terms: Payout, index: Index) -> int:
+    price = least_price(ping.floor_micros, terms)
     return index.price.masks[-1] if price is None else index.price.accepts(price)
 
 

@@ -240,7 +240,7 @@ def _beside(
     """A transfer of the same sale that takes back none of its legs."""
     return replace(
         sold,
-        transfer_id=derived_id(sold.attempt_id, int(code), part),
+        transfer_id=derived_id(sold.attempt_id or sold.lead_id, int(code), part),
         code=int(code),
         debit_party=debit[0],
         debit_kind=debit[1],

@@ -23,7 +23,9 @@ from exchange.core.money import AMOUNT_MICROS_MAX, PRICE_MICROS_MAX, BadMoney, m
 from exchange.core.terms import MarketDoc
 from exchange.core.toml_lines import Path, lines_of
 
-MONEY: Final = frozenset({"price", "bid_min", "bid_max", "floor", "fixed", "money", "refer_over"})
+MONEY: Final = frozenset(
+    {"price", "bid_min", "bid_max", "floor", "fixed", "loss_max", "money", "refer_over"}
+)
 """Settings that hold money: decimal strings, because a TOML float is not exact."""
 _NOT_YET: Final = {
     "max_sales": "every lead is sold once; shared sales are not offered yet",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from exchange.core import criteria, hours, return_checks
+from exchange.core import criteria, hours, payout_checks, return_checks
 from exchange.core.fields import CODE_CHARS_MAX, Schema
 from exchange.core.findings import Found, known_zone, near, zone_missing
 from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
@@ -56,6 +56,7 @@ def checked(
         _buyer(("buyers", key), buyer, dialects, found)
     for key, contract in doc.contracts.items():
         _contract(("contracts", key), contract, doc, schemas, found)
+    payout_checks.guarantees(doc, found)
     return_checks.windows_compared(doc, found)
     for section in ("verticals", "sellers", "buyers", "contracts"):
         for key in getattr(doc, section):
@@ -138,10 +139,7 @@ def _pinged_field(path: Path, terms: FieldTerms, found: Found) -> None:
 
 
 def _seller(path: Path, terms: SellerTerms, found: Found) -> None:
-    percent = terms.margin.percent
-    if not 0 <= percent <= 100 or percent * 10_000 != int(percent * 10_000):
-        where = (*path, "margin", "percent")
-        found.problem(where, "is a share from 0 to 100 with at most four decimals")
+    payout_checks.of_seller(path, terms, found)
     if terms.rate_per_s < 1:
         found.problem((*path, "rate_per_s"), "must be at least 1")
     if terms.webhook_url is not None:

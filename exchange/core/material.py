@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from exchange.core.ledger import TransferCode
 from exchange.core.model import Candidate, ContractAnswer, Fact, Ping
 from exchange.core.reasons import Loss, NonBid
 from exchange.core.records import CustodyRow
@@ -84,6 +85,7 @@ class TransferFacts(Fact, frozen=True, kw_only=True):
     amount_micros: int
     currency: str
     at: datetime
+    code: int = 0
 
 
 class ReturnKept(Fact, frozen=True, kw_only=True):
@@ -143,6 +145,12 @@ class Material(Fact, frozen=True, kw_only=True):
     is_exact: bool
     caps: tuple[Used, ...]
     returns: tuple[ReturnKept, ...] = ()
+
+
+def guaranteed(material: Material) -> int:
+    """What the seller got, in micros, though nobody bought."""
+    code = int(TransferCode.GUARANTEE)
+    return sum(one.amount_micros for one in material.transfers if one.code == code)
 
 
 def losses_of(material: Material) -> dict[int, Loss]:

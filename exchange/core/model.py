@@ -47,6 +47,28 @@ class Vertical(Fact, frozen=True, kw_only=True):
     closed: bool = False
 
 
+class Tier(Fact, frozen=True, kw_only=True):
+    """A step of a seller's month: from so many sold leads, or so many micros of prices, on."""
+
+    percent_millionths: int
+    leads: int | None = None
+    money_micros: int | None = None
+
+
+class Payout(Fact, frozen=True, kw_only=True):
+    """What a sale pays its seller, in force (`payouts` divides a price by it). Without
+    `fixed_micros` the price less the fee: a share of it and `fee_fixed_micros`. `tiers`: the lowest
+    step first."""
+
+    percent_millionths: int = 0
+    fee_fixed_micros: int = 0
+    fixed_micros: int | None = None
+    loss_micros: int = 0
+    guaranteed: bool = False
+    net_of_returns: bool = False
+    tiers: tuple[Tier, ...] = ()
+
+
 class Source(Fact, frozen=True, kw_only=True):
     id: int
     key: str
@@ -61,8 +83,7 @@ class Seller(Fact, frozen=True, kw_only=True):
     id: int
     key: str
     terms: SellerTerms
-    percent_millionths: int
-    fixed_micros: int
+    payout: Payout = Payout()
     version: int = 1
     closed: bool = False
 
@@ -245,6 +266,7 @@ class Offer(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     test: bool = False
     consent: PingConsent | None = None
     invited: tuple[int, ...] = ()  # contract ids that saw the ping's fields
+    guaranteed_micros: int = 0  # what the seller gets should nobody buy
 
 
 class ContractAnswer(Fact, frozen=True, kw_only=True, gc=False, array_like=True):

@@ -38,16 +38,22 @@ def sentence(
     refused: Sequence[tuple[str, NonBid]],
     not_asked: int,
     expires_at: datetime | None,
+    guaranteed_micros: int = 0,
 ) -> str:
     """One plain sentence. `accepted_micros` is the least payout the seller took; `refused` who was
-    asked and did not bid, and `not_asked` how many contracts were not."""
+    asked and did not bid, and `not_asked` how many contracts were not; `guaranteed_micros` what the
+    seller got for a lead that nobody bought."""
     match status:
         case "sold":
             return _sold(turns, currency)
         case "in_doubt":
             return _in_doubt(turns)
         case "unsold":
-            return _unsold(turns, accepted_micros, currency, reason)
+            said = _unsold(turns, accepted_micros, currency, reason)
+            if guaranteed_micros:
+                owed = f"{text_of(guaranteed_micros)} {currency}"
+                return f"{said.removesuffix('.')}; its seller is guaranteed {owed}."
+            return said
         case "no_offer":
             return _no_offer(reason, refused, not_asked)
         case "offered" | "expired":

@@ -302,7 +302,7 @@ class TransferRow(Row, frozen=True, kw_only=True):
 
     transfer_id: str
     lead_id: str
-    attempt_id: str
+    attempt_id: str | None
     code: int
     debit_party: int
     debit_kind: str

@@ -37,7 +37,8 @@ class Sold(Fact, frozen=True, kw_only=True):
 
 class LeadNow(Fact, frozen=True, kw_only=True):
     """A lead as the database has it at this moment. `live` counts its attempts that are posting or
-    in doubt; `idem_key` is the seller's key whose reply is owed."""
+    in doubt; `idem_key` is the seller's key whose reply is owed; `guaranteed_micros` what the
+    seller gets should nobody buy."""
 
     lead_id: str
     seller_id: int
@@ -51,6 +52,7 @@ class LeadNow(Fact, frozen=True, kw_only=True):
     test: bool
     live: int
     sold: tuple[Sold, ...] = ()
+    guaranteed_micros: int = 0
 
     def selling(self) -> Selling:
         """The thread of the lead's commits, taken up where it was left."""
@@ -63,7 +65,14 @@ class LeadNow(Fact, frozen=True, kw_only=True):
             ),
             boot_id=self.boot_id,
             state=self.state,
+            guaranteed_micros=self.guaranteed_micros,
+            currency=self.currency,
         )
+
+    @property
+    def unsold_micros(self) -> int:
+        """What the seller is owed if nothing more is sold: what was, else what is guaranteed."""
+        return sum(sale.payout_micros for sale in self.sold) or self.guaranteed_micros
 
 
 class Case(Fact, frozen=True, kw_only=True):
@@ -134,7 +143,7 @@ def interrupted(lead: LeadNow, *, at: datetime, outbox_id: str | None) -> Commit
             lead_id=lead.lead_id,
             status=_status(lead, sold=bool(lead.sold)),
             currency=lead.currency,
-            payout=text_of(sum(sale.payout_micros for sale in lead.sold)),
+            payout=text_of(lead.unsold_micros),
             reason=None if lead.sold else why(Reason.INTERRUPTED),
         )
     )
@@ -166,7 +175,6 @@ def _lead_state(case: Case, finding: Finding) -> Literal["sold", "unsold", "in_d
 
 def _reply(case: Case, finding: Finding, told: Told) -> dict[str, Any]:
     lead, attempt = case.lead, case.attempt
-    before = sum(sale.payout_micros for sale in lead.sold)
     if finding.outcome != "sold":
         reason = Reason.WRITTEN_OFF if finding.outcome == "written_off" else Reason.NOBODY_BOUGHT
         return _as_json(
@@ -174,10 +182,11 @@ def _reply(case: Case, finding: Finding, told: Told) -> dict[str, Any]:
                 lead_id=lead.lead_id,
                 status=_status(lead, sold=bool(lead.sold)),
                 currency=lead.currency,
-                payout=text_of(before),
+                payout=text_of(lead.unsold_micros),
                 reason=None if lead.sold else why(reason),
             )
         )
+    before = sum(sale.payout_micros for sale in lead.sold)
     sale = SaleLine(
         sale_id=attempt.attempt_id,
         payout=text_of(attempt.payout_micros),

@@ -50,6 +50,7 @@ class ReturnSale(Fact, frozen=True, kw_only=True):
     `zone`: whose days its policy has. `where`, `types` and `known` are the contract's criteria, the
     types of the vertical's fields, and what is known of the record. `required` and `delivered`:
     names of fields (`None`: not known). `bought_before`: the buyer had bought the consumer here.
+    `net_of_returns`: the seller bears all of a return, whenever it is asked for.
     """
 
     attempt_id: str
@@ -66,6 +67,7 @@ class ReturnSale(Fact, frozen=True, kw_only=True):
     zone: str
     terms: ReturnTerms | None = None
     clawback: ClawbackTerms | None = None
+    net_of_returns: bool = False
     seller_zone: str | None = None
     where: Mapping[str, Criterion] = {}
     types: Mapping[str, str] = {}
@@ -209,6 +211,8 @@ def _kept(sale: ReturnSale) -> Kept:
 
 
 def _share(sale: ReturnSale, requested_at: datetime) -> Decimal:
+    if sale.net_of_returns:
+        return Decimal(1)
     return clawback_share(
         sale.clawback,
         sold_at=sale.sold_at,

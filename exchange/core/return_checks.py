@@ -3,6 +3,7 @@ sides of the house fit together. A buyer who may return what its seller need not
 and costs the house: a warning.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -20,6 +21,7 @@ from exchange.core.terms import (
     MarketDoc,
     ReasonTerms,
     ReturnTerms,
+    SellerTerms,
     TrustedTerms,
     WindowTerms,
 )
@@ -131,14 +133,16 @@ def _hours(path: Path, hours: int, least: int, found: Found) -> None:
 
 def windows_compared(doc: MarketDoc, found: Found) -> None:
     """Warns of each seller whose clawback window closes before a return window of a contract that
-    may buy from it. Looks only at documents without problems: their windows and zones are sound."""
+    may buy from one of its sources; of those paid net of returns there is no window to close. Looks
+    only at documents without problems: their windows and zones are sound."""
     if found.problems or found.broken:
         return
     for key, seller in doc.sellers.items():
+        sources = _bearing(seller)
         windows = {
             name: (_bare(terms.returns), terms.time_zone or doc.buyers[terms.buyer].time_zone or "")
             for name, terms in doc.contracts.items()
-            if terms.returns is not None and _may_buy(terms, key)
+            if terms.returns is not None and _may_buy(terms, key, sources)
         }
         if seller.clawback is not None:
             _gaps(("sellers", key, "clawback"), seller.clawback, seller.time_zone, windows, found)
@@ -167,9 +171,27 @@ def _gaps(
         found.warning(path, message, "the house bears what is returned in between")
 
 
-def _may_buy(terms: ContractTerms, seller: str) -> bool:
-    said = terms.where.get("seller")
-    return said is None or criteria.test_of(said, "code").met(seller)
+def _bearing(seller: SellerTerms) -> tuple[str, ...]:
+    """The sources whose leads the house bears the return of, once the clawback window is over."""
+    if not isinstance(seller.sources, dict):
+        return () if seller.payout.net_of_returns else seller.sources
+    return tuple(
+        key
+        for key, source in seller.sources.items()
+        if not (seller.payout if source.payout is None else source.payout).net_of_returns
+    )
+
+
+def _may_buy(terms: ContractTerms, seller: str, sources: Iterable[str]) -> bool:
+    """Whether a contract may buy from one of these sources of a seller."""
+    return _wants(terms, "seller", seller) and any(
+        _wants(terms, "source", source) for source in sources
+    )
+
+
+def _wants(terms: ContractTerms, field: str, key: str) -> bool:
+    said = terms.where.get(field)
+    return said is None or criteria.test_of(said, "code").met(key)
 
 
 def _bare(terms: WindowTerms) -> WindowTerms:

@@ -13,15 +13,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from exchange.core.ledger import TransferCode
 from exchange.core.model import Fact
 
 PartyKind = Literal["buyer", "seller"]
-LineKind = Literal["sale", "return", "adjustment", "payment"]
-LINE_KINDS: Final[tuple[LineKind, ...]] = ("sale", "return", "adjustment", "payment")
+LineKind = Literal["sale", "return", "guarantee", "terms", "adjustment", "payment"]
+LINE_KINDS: Final[tuple[LineKind, ...]] = get_args(LineKind)
+ALWAYS_TOLD: Final[frozenset[LineKind]] = frozenset({"sale", "return", "adjustment", "payment"})
+"""Kinds whose total is told though there is no line: the others are not everybody's."""
 
 ACCOUNTS: Final[dict[PartyKind, dict[str, int]]] = {
     "buyer": {"receivable": 1, "prepaid": 1},
@@ -29,6 +31,10 @@ ACCOUNTS: Final[dict[PartyKind, dict[str, int]]] = {
 }
 """The accounts a party's balance is made of; whether a debit adds to it (1) or takes from it."""
 _SALE_CODES: Final = frozenset({int(TransferCode.PAYOUT), int(TransferCode.FEE)})
+_KIND_OF_CODE: Final[dict[int, LineKind]] = {
+    int(TransferCode.GUARANTEE): "guarantee",
+    int(TransferCode.TERMS): "terms",
+}
 
 
 class Party(Fact, frozen=True, kw_only=True):
@@ -110,6 +116,11 @@ class Statement(Fact, frozen=True, kw_only=True):
     closing_micros: int
     lines: tuple[Line, ...]
 
+    @property
+    def kinds(self) -> tuple[LineKind, ...]:
+        """The kinds of line whose totals are told."""
+        return tuple(kind for kind in LINE_KINDS if self.counts[kind] or kind in ALWAYS_TOLD)
+
 
 def statements(
     party: Party,
@@ -188,6 +199,8 @@ def _together(entry: Entry) -> tuple[tuple[datetime, LineKind, str], str]:
 def kind_of(subject: str, code: int) -> LineKind:
     """What a transfer is to a statement. What concerns a lead and is no leg of its sale takes some
     of it back."""
+    if code in _KIND_OF_CODE:
+        return _KIND_OF_CODE[code]
     if subject == "payment":
         return "payment"
     if subject == "document":

@@ -22,12 +22,14 @@ from exchange.core.material import (
     NoticeFacts,
     TransferFacts,
     Used,
+    guaranteed,
     losses_of,
     ranked,
 )
 from exchange.core.model import Candidate, Contract, ContractAnswer, Fact, Ping
 from exchange.core.money import text_of
 from exchange.core.outcome import Turned, sentence
+from exchange.core.payouts import words
 from exchange.core.reasons import Loss, NonBid
 from exchange.core.return_story import ReturnStory, return_story
 
@@ -125,7 +127,8 @@ class NoticeStory(Fact, frozen=True, kw_only=True):
 
 class Story(Fact, frozen=True, kw_only=True):
     """A ping's and lead's whole story. `outcome` is the one sentence; times are UTC. `is_exact`:
-    why contracts were not asked is told from the cleared bits of that moment."""
+    why contracts were not asked is told from the cleared bits of that moment. `paid_by`: the
+    seller's terms of payout then."""
 
     id: str
     status: str
@@ -156,6 +159,7 @@ class Story(Fact, frozen=True, kw_only=True):
     custody: CustodyStory | None
     notices: tuple[NoticeStory, ...]
     returns: tuple[ReturnStory, ...] = ()
+    paid_by: str = ""
 
 
 # --- from the material ----------------------------------------------------------------------------
@@ -217,6 +221,7 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
             ],
             not_asked=len(material.not_asked),
             expires_at=heard.expires_at,
+            guaranteed_micros=guaranteed(material),
         ),
         vertical=vertical.key if vertical else f"vertical #{ping.vertical_id}",
         seller=names.seller(ping.seller_id),
@@ -244,6 +249,7 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
         custody=_custody(material),
         notices=tuple(_notice(one, names) for one in material.notices),
         returns=tuple(return_story(one, names.buyer(one.buyer_id)) for one in material.returns),
+        paid_by=words(book.parties.payout(ping.seller_id, ping.source_id)),
     )
 
 

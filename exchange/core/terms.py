@@ -76,13 +76,41 @@ class Margin(Terms, frozen=True, kw_only=True):
     fixed: str = "0"
 
 
+class TierTerms(Terms, frozen=True, kw_only=True):
+    """From so many `leads` sold, or so much `money` in prices, in a calendar month of the seller,
+    the house's share of every price of that month is `percent` instead of the margin's."""
+
+    percent: Decimal
+    leads: int | None = None
+    money: str | None = None
+
+
+class PayoutTerms(Terms, frozen=True, kw_only=True):
+    """What a seller is paid, where that is not the price less the margin.
+
+    `fixed`: this amount for each sold lead; a lower bid is below the floor, unless it misses it by
+    no more than `loss_max`, which the house then pays. `guaranteed`: also for each lead that was
+    accepted and that nobody bought. `net_of_returns`: what any granted return takes from the price
+    it takes from the payout too, whenever it is asked for. `tiers`: settled when the month is over.
+    """
+
+    fixed: str | None = None
+    loss_max: str = "0"
+    guaranteed: bool = False
+    net_of_returns: bool = False
+    tiers: tuple[TierTerms, ...] = ()
+
+
 class SourceTerms(Terms, frozen=True, kw_only=True):
     """A seller's feed. `gate`: what happens when a ping carries what it may not (`watch` records it
-    and drops the value from what buyers see, `strip` drops it, `refuse` answers 422)."""
+    and drops the value from what buyers see, `strip` drops it, `refuse` answers 422). `margin` and
+    `payout` stand instead of the seller's; `payout = {}` is the plain share of the price."""
 
     gate: Literal["watch", "strip", "refuse"] = "strip"
     tmax_ms: int | None = None
     floor: str = "0"
+    margin: Margin | None = None
+    payout: PayoutTerms | None = None
     paused: bool = False
 
 
@@ -110,6 +138,7 @@ class SellerTerms(Terms, frozen=True, kw_only=True):
 
     name: str = ""
     margin: Margin = Margin()
+    payout: PayoutTerms = PayoutTerms()
     clawback: ClawbackTerms | None = None
     time_zone: str | None = None
     sources: dict[str, SourceTerms] | tuple[str, ...] = ()

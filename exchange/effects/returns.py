@@ -311,6 +311,7 @@ def _sale(row: Any) -> ReturnSale:
         zone=contract.time_zone or row["buyer_zone"] or HOUSE_ZONE,
         terms=contract.returns,
         clawback=msgspec.convert(row["clawback"], ClawbackTerms | None),
+        net_of_returns=bool(row["net_of_returns"]),
         seller_zone=row["seller_zone"],
         where=contract.where,
         types={name: terms.type for name, terms in fields.items()},

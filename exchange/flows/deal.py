@@ -87,6 +87,11 @@ class Run:
         """Sold, in doubt, somebody else's, or of a consumer that was sold meanwhile."""
         return self.winner is not None or self.is_doubtful or self.is_taken or self.is_duplicate
 
+    @property
+    def guaranteed_micros(self) -> int:
+        """What the seller gets if nobody buys; of a duplicate nothing."""
+        return 0 if self.is_duplicate else self.selling.guaranteed_micros
+
     def step(self, candidate: Candidate, loss: Loss, **more: Any) -> None:
         """Remember one candidate's turn."""
         self.steps.append(
@@ -129,10 +134,17 @@ def without_sale(
     status: Literal["pending", "unsold", "duplicate", "rejected"],
     currency: str,
     reason: Reason,
+    *,
+    payout_micros: int = 0,
 ) -> PostReply:
-    """The answer to a lead that is not sold, or not yet, and why."""
+    """The answer to a lead that is not sold, or not yet, and why. `payout_micros`: what its seller
+    gets all the same."""
     return PostReply(
-        lead_id=lead_id, status=status, currency=currency, payout=text_of(0), reason=why(reason)
+        lead_id=lead_id,
+        status=status,
+        currency=currency,
+        payout=text_of(payout_micros),
+        reason=why(reason),
     )
 
 
@@ -160,7 +172,9 @@ def reply_of(run: Run, book: Book) -> PostReply:
         return without_sale(deal.lead.lead_id, "duplicate", currency, Reason.DUPLICATE)
     if winner is None:
         status: Literal["pending", "unsold"] = "pending" if run.is_doubtful else "unsold"
-        return without_sale(deal.lead.lead_id, status, currency, unsold_reason(run))
+        owed = run.guaranteed_micros if status == "unsold" else 0
+        reason = unsold_reason(run)
+        return without_sale(deal.lead.lead_id, status, currency, reason, payout_micros=owed)
     payout = text_of(winner.attempt.payout_micros)
     return PostReply(
         lead_id=deal.lead.lead_id,
@@ -190,7 +204,8 @@ def retold(lead: Mapping[str, Any], book: Book) -> PostReply:
     without a redirect, and of one that is not sold, only that nobody bought it."""
     lead_id, currency = str(lead["lead_id"]), lead["currency"]
     if lead["state"] == "unsold":
-        return without_sale(lead_id, "unsold", currency, Reason.NOBODY_BOUGHT)
+        owed = lead["guaranteed_micros"]
+        return without_sale(lead_id, "unsold", currency, Reason.NOBODY_BOUGHT, payout_micros=owed)
     sales = [
         SaleLine(
             sale_id=sale["attempt_id"],

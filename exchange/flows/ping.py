@@ -17,11 +17,12 @@ from exchange.core.auction import (
     rank,
 )
 from exchange.core.fields import Problem, json_form
-from exchange.core.filters import Invited, invite, least_price
+from exchange.core.filters import Invited, invite
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import ContractAnswer, Offer, Ping, PingConsent, Seller, Source, Vertical
 from exchange.core.money import micros_of
+from exchange.core.payouts import guaranteed_micros, least_price
 from exchange.core.reasons import NonBid, Reason
 from exchange.core.records import PingRecord
 from exchange.effects.buyers import Buyers, Endpoint
@@ -58,6 +59,7 @@ class Auctioned(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     invited: Invited
     answers: tuple[ContractAnswer, ...]
     ranking: Ranking
+    guaranteed_micros: int
     waited_ms: float
 
 
@@ -90,7 +92,7 @@ class Pings:
         ping = self._admitted(request, seller)
         if isinstance(ping, Refusal):
             return ping
-        auctioned = await self.auction(ping, seller, began=began)
+        auctioned = await self.auction(ping, began=began)
         deadline = began + ping.tmax_ms / 1000
         if self._holding.is_asked(ping, auctioned.ranking):
             auctioned = await self._with_room(ping, auctioned, deadline=deadline)
@@ -99,10 +101,10 @@ class Pings:
         self._journal.put(record)
         return record
 
-    async def direct(self, ping: Ping, seller: Seller, *, began: float) -> Offer:
+    async def direct(self, ping: Ping, *, began: float) -> Offer:
         """The auction of a direct lead: nothing is promised and nothing kept; what a post would
         find in an offer is handed over at once."""
-        auctioned = await self.auction(ping, seller, began=began)
+        auctioned = await self.auction(ping, began=began)
         expires_at_ms = self._clock.now_ms() + self._limits.offer_ttl_ms
         record = self._record(
             ping,
@@ -155,7 +157,7 @@ class Pings:
 
     # --- 2 to 4: invite, ask, rank ----------------------------------------------------------------
 
-    async def auction(self, ping: Ping, seller: Seller, *, began: float) -> Auctioned:
+    async def auction(self, ping: Ping, *, began: float) -> Auctioned:
         """Invite, ask every invited contract at once, and rank what came back."""
         standing = self._standing
         book = standing.book
@@ -179,10 +181,11 @@ class Pings:
                 on_answer=asking.on_answer,
             )
             asking.read()
+        terms = book.parties.payout(ping.seller_id, ping.source_id)
         ranking = rank(
             ping.ping_id,
             asking.bids,
-            seller=seller,
+            terms=terms,
             floor_micros=ping.floor_micros,
             kept=self._limits.ranking_kept,
         )
@@ -192,6 +195,7 @@ class Pings:
             invited=invited,
             answers=asking.answers(ranking.below_floor),
             ranking=ranking,
+            guaranteed_micros=guaranteed_micros(terms, test=ping.test),
             waited_ms=asking.waited_ms,
         )
 
@@ -220,12 +224,8 @@ class Pings:
 
     def _floor_shown(self, seat: Seat, ping: Ping) -> bytes:
         """The least price whose payout reaches the seller's floor, for a contract that is told."""
-        seller = self._standing.book.sellers[ping.seller_id]
-        least = least_price(
-            ping.floor_micros,
-            percent_millionths=seller.percent_millionths,
-            fixed_micros=seller.fixed_micros,
-        )
+        parties = self._standing.book.parties
+        least = least_price(ping.floor_micros, parties.payout(ping.seller_id, ping.source_id))
         floor: bytes = seat.dialect.ping_floor(least) if least else b""
         return floor
 
@@ -282,6 +282,7 @@ class Pings:
             test=ping.test,
             consent=ping.consent,
             invited=tuple(contract.id for contract in auctioned.invited.contracts),
+            guaranteed_micros=auctioned.guaranteed_micros,
         )
 
     # --- 6: the record ----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import LeadRequest, PostReply, PostRequest, Refusal, Replayed
 from exchange.core.model import Offer, Ping, Seller, Source, Vertical
 from exchange.core.money import micros_of
+from exchange.core.payouts import guaranteed_micros
 from exchange.core.reasons import Reason
 from exchange.core.records import PostRecord
 from exchange.effects.clock import Clock
@@ -312,6 +313,8 @@ class Posts:
                 chain=chain,
                 boot_id=self._boot_id,
                 claims=() if offer.test else self._openings.claims(body, vertical, offer.ping_id),
+                guaranteed_micros=offer.guaranteed_micros,
+                currency=offer.currency,
             ),
             opening=opening,
             pinged_at=datetime.fromtimestamp(offer.received_at_ms / 1000, UTC),
@@ -413,6 +416,8 @@ class Posts:
             chain=chain,
             boot_id=self._boot_id,
             claims=() if ping.test else self._openings.claims(body, vertical, ping.ping_id),
+            guaranteed_micros=draft.guaranteed_micros,
+            currency=draft.currency,
         )
         unit, selling = attempts.opened(opening, selling)
         answer = await self._commits.commit(unit)
@@ -420,7 +425,7 @@ class Posts:
             known = await self._replies.replayed(seller.id, key, fingerprint)
             return known or replay(ping.ping_id, vertical.terms.currency)
         await self._at("received")
-        offer = await self._pings.direct(ping, seller, began=self._clock.loop_time())
+        offer = await self._pings.direct(ping, began=self._clock.loop_time())
         chain = selling.chain.append(
             "invited", self._clock.now(), invited_body(offer, hidden=hidden(vertical))
         )
@@ -445,8 +450,10 @@ class Posts:
         return await self._sold(deal, seller, key, fingerprint)
 
     def _draft_offer(self, ping: Ping) -> Offer:
-        """The offer of a direct lead before its auction: nothing is promised yet."""
+        """The offer of a direct lead before its auction: nothing is promised yet, but what its
+        seller's terms guarantee of an accepted lead."""
         book = self._standing.book
+        terms = book.parties.payout(ping.seller_id, ping.source_id)
         return Offer(
             ping_id=ping.ping_id,
             seller_id=ping.seller_id,
@@ -464,6 +471,7 @@ class Posts:
             sub_id=ping.sub_id,
             external_id=ping.external_id,
             test=ping.test,
+            guaranteed_micros=guaranteed_micros(terms, test=ping.test),
         )
 
     # --- shared -----------------------------------------------------------------------------------

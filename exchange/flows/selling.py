@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening
@@ -446,7 +447,7 @@ class Sales:
     async def _unsold(self, run: Run) -> None:
         now = self._clock.now()
         unit, _ = attempts.ended(
-            run.selling,
+            replace(run.selling, guaranteed_micros=run.guaranteed_micros),
             "unsold",
             at=now,
             last=run.before,
@@ -466,8 +467,8 @@ class Sales:
 
 def _never_released(opening: Opening) -> Opening:
     """A lead nobody received is kept without its personal data."""
-    lead = msgspec.structs.replace(opening.lead, state="unsold")
-    return msgspec.structs.replace(opening, lead=lead, private=None, persons=())
+    lead = replace(opening.lead, state="unsold")
+    return replace(opening, lead=lead, private=None, persons=())
 
 
 def is_trading(book: Book, contract: Contract, buyer: Buyer) -> bool:

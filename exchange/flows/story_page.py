@@ -70,6 +70,8 @@ def _facts(story: Story) -> Table:
     if story.promised is not None and story.expires_at is not None:
         terms += f"; {story.promised} {story.currency} promised until {_time(story.expires_at)}"
     facts.add_row("terms", f"{terms}; market version {story.book_version}")
+    if story.paid_by:
+        facts.add_row("paid", story.paid_by)
     if not story.is_journaled:
         facts.add_row(
             "note", "The ping's journal row was lost; this is what its lead carries of it."

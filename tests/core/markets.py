@@ -93,7 +93,14 @@ def doc_of(terms):
         "verticals": {"auto": {"currency": "USD", "fields": FIELDS}},
         "sellers": {
             "one": {"sources": list(SOURCES), "margin": {"percent": 15, "fixed": "0.30"}},
-            "two": {"sources": ["search"]},
+            "two": {
+                "payout": {"fixed": "6.00", "loss_max": "0.50"},
+                "sources": {
+                    "search": {},
+                    "social": {"payout": {}, "margin": {"percent": 40}},
+                    "email": {"payout": {"fixed": "4.50"}},
+                },
+            },
         },
         "buyers": {
             "a": {**buyer, "name": "Alpha Co"},
@@ -165,15 +172,19 @@ def reasons(contract, ping, book, gates):
     if ping.consent and not names & {name.lower() for name in ping.consent.buyers}:
         found.add(NonBid.CONSENT_EXCLUDES)
     most = contract.price_micros if contract.terms.price != "bid" else contract.bid_max_micros
-    if most is not None and payout(most, seller) < ping.floor_micros:
+    if most is not None and payout(most, seller, source) < ping.floor_micros:
         found.add(NonBid.PRICE_BELOW_FLOOR)
     if ping.test != buyer.terms.test:
         found.add(NonBid.TEST_ONLY)
     return sorted(found)
 
 
-def payout(price, seller):
-    margin = seller.terms.margin
+def payout(price, seller, source):
+    margin = source.terms.margin or seller.terms.margin
+    fixed = (source.terms.payout or seller.terms.payout).fixed
+    if fixed is not None:
+        loss = micros_of((source.terms.payout or seller.terms.payout).loss_max)
+        return micros_of(fixed) if price >= micros_of(fixed) - loss else -1
     parts = split(
         price,
         percent_millionths=int(margin.percent * 10_000),

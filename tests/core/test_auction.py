@@ -7,20 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.core.auction import at_promise, is_decided, offer_expires_at_ms, rank
-from exchange.core.model import Bid, Candidate, Contract, Seller
-from exchange.core.terms import ContractTerms, Margin, SellerTerms
+from exchange.core.model import Bid, Candidate, Contract, Payout
+from exchange.core.terms import ContractTerms
 
 PING = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
-def seller(percent: int = 0, fixed: int = 0) -> Seller:
-    return Seller(
-        id=2,
-        key="s",
-        terms=SellerTerms(margin=Margin()),
-        percent_millionths=percent,
-        fixed_micros=fixed,
-    )
+def share(percent: int = 0, fixed: int = 0) -> Payout:
+    return Payout(percent_millionths=percent, fee_fixed_micros=fixed)
 
 
 def contract(number: int, *, priority: int = 100, most: int | None = None) -> Contract:
@@ -45,7 +39,7 @@ def bid(of: Contract, price: int, expires_at_ms: int | None = None) -> tuple[Con
 
 
 def order(bids: list[tuple[Contract, Bid]], *, floor: int = 0, kept: int = 10) -> list[int]:
-    ranking = rank(PING, bids, seller=seller(), floor_micros=floor, kept=kept)
+    ranking = rank(PING, bids, terms=share(), floor_micros=floor, kept=kept)
     return [candidate.contract_id for candidate in ranking.candidates]
 
 
@@ -65,7 +59,7 @@ def test_among_equal_payouts_the_lower_priority_number_wins() -> None:
 def test_ties_fall_evenly_over_many_pings() -> None:
     bids = [bid(contract(1), 5), bid(contract(2), 5)]
     wins = [
-        rank(f"ping-{n}", bids, seller=seller(), floor_micros=0, kept=1).candidates[0].contract_id
+        rank(f"ping-{n}", bids, terms=share(), floor_micros=0, kept=1).candidates[0].contract_id
         for n in range(1000)
     ]
     assert 400 < wins.count(1) < 600
@@ -75,7 +69,7 @@ def test_a_payout_below_the_floor_is_named_and_not_ranked() -> None:
     ranking = rank(
         PING,
         [bid(contract(1), 10_000_000), bid(contract(2), 20_000_000)],
-        seller=seller(percent=500_000),
+        terms=share(percent=500_000),
         floor_micros=6_000_000,
         kept=10,
     )
@@ -91,7 +85,7 @@ def test_a_payout_of_nothing_is_never_an_offer() -> None:
     ranking = rank(
         PING,
         [bid(contract(1), 1_000_000)],
-        seller=seller(fixed=1_000_000),
+        terms=share(fixed=1_000_000),
         floor_micros=0,
         kept=10,
     )
@@ -132,7 +126,7 @@ def test_an_auction_is_decided_only_when_nobody_outstanding_can_reach_the_leader
 
 def test_a_promise_ends_with_the_bid_it_rests_on() -> None:
     ranking = rank(
-        PING, [bid(contract(1), 5, expires_at_ms=1_500)], seller=seller(), floor_micros=0, kept=1
+        PING, [bid(contract(1), 5, expires_at_ms=1_500)], terms=share(), floor_micros=0, kept=1
     )
     assert offer_expires_at_ms(ranking, now_ms=1_000, ttl_ms=120_000) == 1_500
     assert offer_expires_at_ms(ranking, now_ms=1_000, ttl_ms=200) == 1_200

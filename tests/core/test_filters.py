@@ -13,12 +13,13 @@ from exchange.core.filters import (
     closed_mask,
     criteria_after_ping,
     invite,
-    least_price,
     meets,
     why_not,
 )
 from exchange.core.masks import slots_of
+from exchange.core.model import Payout
 from exchange.core.money import split
+from exchange.core.payouts import least_price
 from exchange.core.reasons import NonBid
 from tests.core import markets
 
@@ -182,7 +183,7 @@ def test_criteria_on_fields_no_ping_carries_are_tested_at_the_post():
 
 @given(st.integers(0, 40_000_000), st.integers(0, 1_000_000), st.integers(0, 3_000_000))
 def test_the_least_price_is_the_first_whose_payout_reaches_the_floor(floor, percent, fixed):
-    price = least_price(floor, percent_millionths=percent, fixed_micros=fixed)
+    price = least_price(floor, Payout(percent_millionths=percent, fee_fixed_micros=fixed))
     margin = {"percent_millionths": percent, "fixed_micros": fixed}
     if price is None:
         assert percent == 1_000_000

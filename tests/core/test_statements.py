@@ -118,8 +118,10 @@ def test_a_return_is_one_line_and_none_for_whom_it_costs_nothing(
         ("lead", 4, "return"),
         ("lead", 101, "return"),
         ("lead", 102, "return"),
-        ("payment", 50, "payment"),
-        ("document", 51, "adjustment"),
+        ("lead", 50, "guarantee"),
+        ("document", 51, "terms"),
+        ("payment", 10, "payment"),
+        ("document", 20, "adjustment"),
     ],
 )
 def test_every_transfer_has_its_kind_of_line(subject: str, code: int, kind: str) -> None:

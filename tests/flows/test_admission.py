@@ -44,8 +44,6 @@ def seller(rate_per_s: int = 10) -> Seller:
         id=7,
         key="bright",
         terms=SellerTerms(rate_per_s=rate_per_s),
-        percent_millionths=0,
-        fixed_micros=0,
     )
 
 

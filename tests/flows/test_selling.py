@@ -91,11 +91,14 @@ class Ledger:
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
         self.intent_ms = 0.0
+        self.intent_answer: Any = "done"
         self.attempts: list[AttemptRow] = []
         self.units: list[CommitUnit] = []
 
     async def commit(self, unit: CommitUnit) -> CommitAnswer:
         if unit.attempts:
+            if self.intent_answer != "done":
+                return CommitAnswer(kind=self.intent_answer)
             self._clock.pass_ms(self.intent_ms)
             self.attempts += unit.attempts
         self.units.append(unit)
@@ -159,6 +162,7 @@ class Stage:
         self.vault = Vault({1: bytes(32)})
         self.trials = 0
         self.trial_is_ours = True
+        self.guaranteed_micros = 0
         parts: Any = self
         self.standing = Standing(
             self.book,
@@ -236,6 +240,8 @@ class Stage:
                 chain=chain,
                 boot_id="boot",
                 state="selling",
+                guaranteed_micros=self.guaranteed_micros,
+                currency="USD",
             ),
             opening=None,
             pinged_at=self.clock.now(),
@@ -315,6 +321,37 @@ async def test_a_braked_buyer_is_tried_with_one_lead(stage) -> None:
     stage.brake()
     assert (await stage.sold()).record.status == "sold"
     assert stage.trials == 1
+
+
+# --- a guaranteed payout --------------------------------------------------------------------------
+
+
+def guaranteed(stage: Stage) -> list[tuple[str, int]]:
+    """Every transfer of a guarantee in what was committed."""
+    rows = [row for unit in stage.ledger.units for row in unit.transfers]
+    assert len({row.transfer_id for row in rows}) == len(rows)
+    return [(row.credit_kind, row.amount_micros) for row in rows if row.code == 50]
+
+
+async def test_a_guaranteed_lead_that_nobody_buys_is_paid_with_its_end(stage) -> None:
+    stage.guaranteed_micros, stage.room.is_full = 5_000_000, True
+    sold = await stage.sold()
+    assert (sold.record.status, sold.reply.payout) == ("unsold", "5.00")
+    assert guaranteed(stage) == [("payable", 5_000_000)]
+
+
+async def test_a_guaranteed_lead_that_is_sold_is_paid_as_a_sale_alone(stage) -> None:
+    stage.guaranteed_micros = 5_000_000
+    sold = await stage.sold()
+    assert (sold.record.status, sold.reply.payout) == ("sold", "8.00")
+    assert guaranteed(stage) == []
+
+
+async def test_a_duplicate_is_guaranteed_nothing(stage) -> None:
+    stage.guaranteed_micros, stage.ledger.intent_answer = 5_000_000, "duplicate"
+    sold = await stage.sold()
+    assert (sold.record.status, sold.reply.payout) == ("duplicate", "0.00")
+    assert guaranteed(stage) == []
 
 
 # --- what a buyer puts in a reply -----------------------------------------------------------------

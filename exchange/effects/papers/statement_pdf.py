@@ -16,7 +16,7 @@ from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
 from exchange.core.money import text_of
-from exchange.core.statements import LINE_KINDS, Line, LineKind, Statement
+from exchange.core.statements import Line, LineKind, Statement
 
 PLAIN, BOLD = "Helvetica", "Helvetica-Bold"
 WIDTH, HEIGHT = A4
@@ -28,6 +28,8 @@ INK, GREY, RULE, BAND = map(HexColor, ("#1d2733", "#66707c", "#c9d0d8", "#f3f5f8
 WORDS: Final[dict[LineKind, str]] = {
     "sale": "Sales",
     "return": "Returns",
+    "guarantee": "Guaranteed leads",
+    "terms": "Terms of the month",
     "adjustment": "Adjustments",
     "payment": "Payments",
 }
@@ -98,7 +100,7 @@ class _Pages:
     def _summary(self) -> None:
         one = self._statement
         rows = [("Opening balance", "", one.opening_micros)]
-        rows += [(WORDS[k], f"{one.counts[k]:,}", one.totals[k]) for k in LINE_KINDS]
+        rows += [(WORDS[k], f"{one.counts[k]:,}", one.totals[k]) for k in one.kinds]
         for words, count, micros in rows:
             self._text(LEFT, words, size=10)
             self._text(LEFT + 62 * mm, count, size=10, color=GREY, right=True)

@@ -42,7 +42,7 @@ WHERE a.attempt_id = ANY($1::uuid[])
 
 -- name: leads_now
 -- Leads as they stand: state, head of the chain, the key whose reply is owed, what else is live or
--- sold.
+-- sold, and what is guaranteed should nobody buy: nothing of a test, or once somebody had bought.
 SELECT l.lead_id::text, l.seller_id, l.vertical_id, l.state, l.currency, l.custody_seq,
        encode(l.custody_head, 'hex') AS custody_head, l.boot_id, l.test,
        coalesce((SELECT i.key FROM idem i WHERE i.lead_id = l.lead_id AND i.seller_id = l.seller_id
@@ -53,7 +53,12 @@ SELECT l.lead_id::text, l.seller_id, l.vertical_id, l.state, l.currency, l.custo
                      'attempt_id', a.attempt_id, 'buyer_id', a.buyer_id,
                      'payout_micros', a.payout_micros))
                  FROM attempt a
-                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'), '[]') AS sold
+                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'), '[]') AS sold,
+       CASE WHEN l.test OR EXISTS (
+                SELECT FROM attempt a
+                WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'
+            ) THEN 0 ELSE coalesce((l.offer->>'guaranteed_micros')::bigint, 0) END
+           AS guaranteed_micros
 FROM unnest($1::uuid[]) AS wanted (lead_id)
 JOIN lead l ON l.lead_id = wanted.lead_id AND l.day = lead_day(wanted.lead_id)
 

@@ -8,6 +8,9 @@ WHERE i.seller_id = $1 AND i.key = $2
 -- name: lead_of_seller
 -- One lead as its seller may see it.
 SELECT l.lead_id, l.state, l.currency, l.test, i.reply,
+       coalesce((SELECT sum(t.amount_micros)::bigint FROM transfer t
+                 WHERE t.lead_id = l.lead_id AND t.day = l.day AND t.code = 50), 0)
+           AS guaranteed_micros,
        coalesce((SELECT jsonb_agg(jsonb_build_object(
                      'attempt_id', a.attempt_id, 'buyer_id', a.buyer_id,
                      'payout_micros', a.payout_micros))

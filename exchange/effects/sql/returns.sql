@@ -9,6 +9,7 @@
 SELECT a.attempt_id::text, a.lead_id::text, a.seller_id, a.buyer_id, a.contract_id, a.price_micros,
        a.payout_micros, a.fee_micros, a.currency, a.test, e.at AS sold_at,
        c.doc AS contract, b.zone AS buyer_zone, s.clawback, s.zone AS seller_zone, v.fields,
+       coalesce(coalesce(o.payout, s.payout)->>'net_of_returns', 'false')::boolean AS net_of_returns,
        l.offer->'fields' AS pinged, l.sub_id, seller.key AS seller, source.key AS source,
        r.bytes AS received,
        EXISTS (
@@ -45,9 +46,14 @@ LEFT JOIN LATERAL (
     WHERE buyer_id = a.buyer_id AND market_version <= l.book_version ORDER BY version DESC LIMIT 1
 ) b ON true
 LEFT JOIN LATERAL (
-    SELECT doc->'clawback' AS clawback, doc->>'time_zone' AS zone FROM seller_version
+    SELECT doc->'clawback' AS clawback, doc->>'time_zone' AS zone, doc->'payout' AS payout
+    FROM seller_version
     WHERE seller_id = a.seller_id AND market_version <= l.book_version ORDER BY version DESC LIMIT 1
 ) s ON true
+LEFT JOIN LATERAL (
+    SELECT doc->'payout' AS payout FROM source_version
+    WHERE source_id = l.source_id AND market_version <= l.book_version ORDER BY version DESC LIMIT 1
+) o ON true
 LEFT JOIN LATERAL (
     SELECT doc->'fields' AS fields FROM vertical_version
     WHERE vertical_id = l.vertical_id AND market_version <= l.book_version

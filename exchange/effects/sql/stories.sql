@@ -36,7 +36,7 @@ ORDER BY at, state = 'posting' DESC
 -- name: transfers
 -- Its transfers, with the parties whose accounts they move.
 SELECT t.attempt_id::text, d.party_id AS debit_party, d.kind AS debit_kind,
-       c.party_id AS credit_party, c.kind AS credit_kind, t.amount_micros, t.currency, t.at
+       c.party_id AS credit_party, c.kind AS credit_kind, t.amount_micros, t.currency, t.at, t.code
 FROM transfer t
 JOIN account d ON d.id = t.debit_account
 JOIN account c ON c.id = t.credit_account

@@ -95,6 +95,8 @@ class Began(msgspec.Struct):
 class Stage:
     """Everything that reconcile touches."""
 
+    guaranteed_micros = 0  # what the leads begun from now on are guaranteed
+
     def __init__(self, **parts: Any) -> None:
         self.__dict__.update(parts)
 
@@ -193,6 +195,7 @@ class Stage:
             mask_id=0,
             test=test,
             invited=(self.contract("acme-auto").id, self.contract("beacon-auto").id),
+            guaranteed_micros=0 if test else self.guaranteed_micros,
         )
 
     def candidate(self, contract: str, rank: int, price_micros: int) -> Candidate:
@@ -485,16 +488,7 @@ def joined(scripts: Any, book: Book, vault: Vault, **ground: Any) -> Stage:
     )
     resolving = Resolving(doubts=doubts, endings=endings, clock=clock, grace=timedelta(seconds=5))
     return Stage(
-        **ground,
-        scripts=scripts,
-        acme=scripts.acme,
-        beacon=scripts.beacon,
-        desk=desk,
-        boots=boots,
-        leases=leases,
-        doubts=doubts,
-        vault=vault,
-        endings=endings,
-        resolving=resolving,
-        reconcile=reconcile,
-    )
+        **ground, scripts=scripts, acme=scripts.acme, beacon=scripts.beacon, desk=desk,
+        boots=boots, leases=leases, doubts=doubts, vault=vault, endings=endings,
+        resolving=resolving, reconcile=reconcile, replies=replies, inquiries=inquiries,
+    )  # fmt: skip
