@@ -19,7 +19,13 @@ from typing import Annotated
 import msgspec
 import typer
 
-from exchange.app import finance_commands, market_commands, mending_commands, returns_commands
+from exchange.app import (
+    finance_commands,
+    market_commands,
+    mending_commands,
+    returns_commands,
+    source_commands,
+)
 from exchange.app.commands import DataDir, err, out, plainly, settings_of
 from exchange.app.processes import run_jobs, servers
 from exchange.app.processes import serve as serve_until_stopped
@@ -164,6 +170,7 @@ cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)
 cli.command("reconcile")(finance_commands.reconcile_file)
 cli.command()(finance_commands.statement)
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
+cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
 cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)
 
 

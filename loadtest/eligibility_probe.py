@@ -117,9 +117,9 @@ def _round(book: Any, crowded: Any, one_contract: Any, index_bytes: int) -> dict
 
 def _book(size: int, *, survivors: int) -> tuple[Any, Any]:
     msgspec = importlib.import_module("msgspec")
-    model = importlib.import_module("exchange.core.model")
+    terms = importlib.import_module("exchange.core.terms")
     books = importlib.import_module("exchange.core.book")
-    doc = msgspec.convert(market_of(size, survivors=survivors, seed=7), model.MarketDoc)
+    doc = msgspec.convert(market_of(size, survivors=survivors, seed=7), terms.MarketDoc)
     book = books.book_of(doc)
     return book, book.indexes[1].contracts[size // 2]
 

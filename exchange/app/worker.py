@@ -22,6 +22,7 @@ from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
 from exchange.api.serving import Runner
+from exchange.app import incidents
 from exchange.app.dials import dials, trying
 from exchange.app.ground import Ground, Urls, cancelled, ground, replies_of
 from exchange.app.outlets import Outlets, outlets
@@ -53,6 +54,7 @@ ROUTES = (
     *buyer_api.ROUTES,
     *finance_api.ROUTES,
     *operator_api.ROUTES,
+    *incidents.ROUTES,
     *ops_api.ROUTES,
 )
 """Every call of the API."""
@@ -354,6 +356,7 @@ def _routed(
         resolving=resolving,
         book=lambda: base.standing.book,
     ).add_to(app.router, door)
+    incidents.add_to(app.router, door, base)
     OpsApi(
         missing=lambda: _missing(base),
         scrape=base.metrics.scrape,

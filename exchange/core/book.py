@@ -24,6 +24,7 @@ from exchange.core.model import ApiKey, Buyer, Cap, Contract, Fact, Seller, Sour
 from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
 from exchange.core.payouts import payout_of
 from exchange.core.shards import Shards
+from exchange.core.source_pauses import NONE, SourcePauses
 from exchange.core.terms import ContractTerms, MarketDoc, SellerTerms, SourceTerms
 
 EDITS_MAX: Final = 24
@@ -36,8 +37,8 @@ Switch = tuple[str, int]
 
 
 class Rows(Fact, frozen=True, kw_only=True):
-    """Rows of the market as read from the store. `keys` and `switched_off` are whole sets, `None`
-    when they did not change. `refused` says in a sentence which rows could not be read."""
+    """Rows of the market as read from the store. `keys`, `switched_off` and `pauses` are whole
+    sets, `None` when they did not change. `refused` says which rows could not be read."""
 
     version: int
     verticals: tuple[Vertical, ...] = ()
@@ -47,11 +48,13 @@ class Rows(Fact, frozen=True, kw_only=True):
     contracts: tuple[Contract, ...] = ()
     keys: tuple[ApiKey, ...] | None = None
     switched_off: frozenset[Switch] | None = None
+    pauses: SourcePauses | None = None
     refused: tuple[str, ...] = ()
 
 
 class Book(Fact, frozen=True, kw_only=True):
-    """The market in force. `version` is the market version; keys and switches change without one.
+    """The market in force. `version` is the market version; keys, switches and pauses change
+    without one.
     `refused` says in a sentence which contracts could not be compiled."""
 
     version: int
@@ -65,6 +68,7 @@ class Book(Fact, frozen=True, kw_only=True):
     schemas: dict[int, Schema]
     indexes: dict[int, Index]
     parties: Parties
+    pauses: SourcePauses = NONE
     refused: tuple[str, ...] = ()
 
     def is_off(self, scope: str, object_id: int) -> bool:
@@ -81,6 +85,7 @@ class Book(Fact, frozen=True, kw_only=True):
             or source.terms.paused
             or self.is_off("seller", seller.id)
             or self.is_off("source", source.id)
+            or self.pauses.stop(source.id, None)
         )
 
 
@@ -153,6 +158,7 @@ def edited(book: Book, rows: Rows) -> Steps:
         schemas=schemas,
         indexes=indexes,
         parties=parties,
+        pauses=book.pauses if rows.pauses is None else rows.pauses,
         refused=_refused(book.refused, refused, rows.contracts),
     )
 

@@ -147,6 +147,11 @@ def invite(
     )
 
 
+def nobody(index: Index, reason: NonBid) -> Invited:
+    """No contract is asked, all for one reason."""
+    return Invited(contracts=(), eligible=0, masks={reason: index.every})
+
+
 def why_not(
     ping: Ping, index: Index, *, gates: Sequence[Gate], at: datetime, invited_max: int
 ) -> dict[int, NonBid]:

@@ -177,6 +177,8 @@ def _phrase(turn: Turned) -> str:
             return f"{buyer} was not tried: enough buyers had already received it"
         case Loss.DEADLINE_SPENT:
             return f"there was no time left to try {buyer}"
+        case Loss.SOURCE_PAUSED:
+            return f"the source was paused at {buyer} meanwhile"
         case Loss.OUTBID:
             return f"{buyer} was outbid"
         case _:

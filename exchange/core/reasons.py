@@ -62,6 +62,8 @@ class NonBid(_Code):
         "More contracts were eligible than may be invited; this one ranked behind them.",
     )
     TEST_ONLY = 513, "A test ping reaches only buyers marked for tests, and a real one never does."
+    SOURCE_PAUSED = 514, "The ping's source or sub_id is paused for every buyer."
+    SOURCE_PAUSED_HERE = 515, "The ping's source or sub_id is paused at this buyer."
 
     EARLY_CLOSED = 530, "The auction ended early: this buyer could no longer have won."
     REPLY_TOO_LARGE = 531, "The buyer's answer was larger than the limit."
@@ -87,6 +89,7 @@ class Loss(_Code):
     CRITERIA_AT_POST = 509, "The full record does not meet the contract's criteria."
     CAPS_UNREADABLE = 510, "The caps of this buyer cannot be checked now, so nothing is sold to it."
     DEADLINE_SPENT = 511, "The time for the post was used up before this bid's turn came."
+    SOURCE_PAUSED = 512, "The lead's source or sub_id was paused at this buyer after the bid."
 
 
 class Reason(_Code):
@@ -118,6 +121,7 @@ class Reason(_Code):
         716,
         "A buyer that may have the lead never answered; it is not billed and not sold on.",
     )
+    SOURCE_PAUSED = 717, "This source or sub_id is paused: nothing of it is bought now."
 
 
 class ReturnReason(_Code):

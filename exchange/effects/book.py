@@ -31,6 +31,7 @@ from exchange.core.book import (
 from exchange.core.fields import Schema
 from exchange.core.model import ApiKey, Buyer, Contract, Role, Seller, Source, Vertical
 from exchange.core.plan import KINDS, Change, Kind, Objects
+from exchange.core.source_pauses import SourcePause, SourcePauses, pauses_of
 from exchange.core.terms import BuyerTerms, ContractTerms, SellerTerms, SourceTerms, VerticalTerms
 from exchange.effects.sql import queries
 
@@ -173,7 +174,7 @@ class BookStore:
                 until = clock() + self._slice_s
 
     async def _rows(self, book: Book, version: int, *, loose: bool) -> Rows:
-        """What changed from a book to a version; with `loose`, keys and switches too."""
+        """What changed from a book to a version; with `loose`, keys, switches and pauses too."""
         found = {
             kind: await self._database.fetch(self._sql[f"{kind}s"], book.version, version)
             for kind in KINDS
@@ -193,6 +194,7 @@ class BookStore:
             contracts=(*contracts, *_rezoned(book, buyers, contracts)),
             keys=await self._keys() if loose else None,
             switched_off=await self._switched_off() if loose else None,
+            pauses=await self._pauses() if loose else None,
             refused=tuple(refused),
         )
 
@@ -203,6 +205,10 @@ class BookStore:
     async def _switched_off(self) -> frozenset[tuple[str, int]]:
         rows = await self._database.fetch(self._sql["switched_off"])
         return frozenset((row["scope"], row["target_id"]) for row in rows)
+
+    async def _pauses(self) -> SourcePauses:
+        rows = await self._database.fetch(self._sql["pauses"])
+        return pauses_of(SourcePause(*row.values()) for row in rows)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -340,7 +346,8 @@ def _is_same(book: Book, rows: Rows) -> bool:
     """Whether the rows say nothing new."""
     same_keys = rows.keys is None or {key.id: key for key in rows.keys} == book.keys
     same_off = rows.switched_off in (None, book.parties.switched_off)
-    return rows.version == book.version and same_keys and same_off
+    same_pauses = rows.pauses in (None, book.pauses)
+    return rows.version == book.version and same_keys and same_off and same_pauses
 
 
 def _rezoned(

@@ -43,11 +43,13 @@ class LeadKept(Fact, frozen=True, kw_only=True):
 
 
 class Mask(Fact, frozen=True, kw_only=True):
-    """The contracts cleared: reason code -> hex mask; per full segment `[field, value, mask]`."""
+    """The contracts cleared: reason code -> hex mask; per full segment `[field, value, mask]`;
+    per source paused at buyers `[source, sub_id, mask]`."""
 
     book_version: int
     gates: dict[str, str]
     segments: list[tuple[str, Any, str]]
+    sources: tuple[tuple[int, str | None, str], ...] = ()
 
 
 class Stories:
@@ -109,6 +111,7 @@ class Stories:
             book_version=row["book_version"],
             gates=gates,
             segments=[tuple(one) for one in segments],
+            sources=tuple(tuple(one) for one in row["sources"]),
         )
 
     async def _all(self, query: str, lead_id: str, kind: type[Kind]) -> tuple[Kind, ...]:

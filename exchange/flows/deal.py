@@ -2,7 +2,7 @@
 it. Nothing here touches the world; `selling.py` does, and keeps its notes in a `Run`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import msgspec
 
 from exchange.core.attempts import Ended, Opening, Selling
 from exchange.core.book import Book
+from exchange.core.fields import Problem, Schema
 from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine
 from exchange.core.model import Candidate, Fact, Lead, Seller, Value, Vertical
 from exchange.core.money import text_of
@@ -41,6 +42,7 @@ class Deal(Fact, frozen=True, kw_only=True):
     deadline: float
     direct: bool
     test: bool
+    sub_id: str | None = None
     named: tuple[str, ...] = ()
     private: LeadPrivateRow | None = None
 
@@ -145,6 +147,24 @@ def without_sale(
         currency=currency,
         payout=text_of(payout_micros),
         reason=why(reason),
+    )
+
+
+def mismatched(names: Iterable[str], schema: Schema) -> Refusal:
+    """The refusal of a record that differs from its ping in these fields."""
+    return Refusal(
+        status=422,
+        title=Reason.PING_MISMATCH.label,
+        detail=Reason.PING_MISMATCH.sentence,
+        problems=tuple(
+            Problem(
+                field=f"lead.{name}",
+                message="differs from the ping",
+                hint="send the value that was pinged, or ping again",
+            )
+            for name in names
+            if name in schema.terms  # a derived state is not the seller's to mend
+        ),
     )
 
 

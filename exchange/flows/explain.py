@@ -25,7 +25,7 @@ from exchange.core.model import (
     Value,
     is_id,
 )
-from exchange.core.reasons import NonBid
+from exchange.core.reasons import NonBid, Reason
 from exchange.core.story import Story, story_of
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
@@ -103,6 +103,8 @@ class Explain:
         index = book.indexes.get(ping.vertical_id)
         if index is None:
             return {}, False
+        if heard.reason == Reason.SOURCE_PAUSED:
+            return {one.id: NonBid.SOURCE_PAUSED for one in index.contracts}, True
         mask = await self._stories.mask(heard.mask_id, ping.vertical_id)
         gates = gates_of(mask, ping, book.version)
         is_exact = gates is not None
@@ -268,7 +270,12 @@ def gates_of(mask: Mask | None, ping: Ping, book_version: int) -> tuple[Gate, ..
     for field, value, bits in mask.segments:
         if ping.fields.get(field) == value:
             full |= int(bits, 16)
-    return (*gates, (NonBid.CAP_FULL, full)) if full else tuple(gates)
+    if full:
+        gates.append((NonBid.CAP_FULL, full))
+    for source_id, sub_id, bits in mask.sources:
+        if source_id == ping.source_id and sub_id in (None, ping.sub_id):
+            gates.append((NonBid.SOURCE_PAUSED_HERE, int(bits, 16)))
+    return tuple(gates)
 
 
 def with_dashes(id: str) -> str:

@@ -16,8 +16,9 @@ from exchange.core.auction import (
     offer_expires_at_ms,
     rank,
 )
+from exchange.core.book import Book
 from exchange.core.fields import Problem, json_form
-from exchange.core.filters import Invited, invite
+from exchange.core.filters import Index, Invited, invite, nobody
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import ContractAnswer, Offer, Ping, PingConsent, Seller, Source, Vertical
@@ -163,13 +164,7 @@ class Pings:
         book = standing.book
         vertical, index = book.verticals[ping.vertical_id], book.indexes[ping.vertical_id]
         mask_id = standing.mask_id(ping.vertical_id)
-        invited = invite(
-            ping,
-            index,
-            gates=standing.gates(ping),
-            at=ping.received_at,
-            invited_max=self._limits.invited_max,
-        )
+        invited = self._invited(ping, book, index)
         seats = [standing.seat(contract) for contract in invited.contracts]
         asking = Asking(
             seats, now_ms=self._clock.now_ms(), close_early=may_close_early(ping, vertical)
@@ -197,6 +192,17 @@ class Pings:
             ranking=ranking,
             guaranteed_micros=guaranteed_micros(terms, test=ping.test),
             waited_ms=asking.waited_ms,
+        )
+
+    def _invited(self, ping: Ping, book: Book, index: Index) -> Invited:
+        if book.pauses.stop(ping.source_id, ping.sub_id):
+            return nobody(index, NonBid.SOURCE_PAUSED)
+        return invite(
+            ping,
+            index,
+            gates=self._standing.gates(ping),
+            at=ping.received_at,
+            invited_max=self._limits.invited_max,
         )
 
     def _calls(
@@ -324,6 +330,8 @@ def no_offer_reason(auctioned: Auctioned) -> int:
     """Why there is no offer, as a `Reason` code."""
     if auctioned.ranking.candidates:
         return int(Reason.OFFERS_UNAVAILABLE)
+    if NonBid.SOURCE_PAUSED in auctioned.invited.masks:
+        return int(Reason.SOURCE_PAUSED)
     if not auctioned.invited.contracts:
         return int(Reason.NO_CONTRACT)
     if all(answer.non_bid == NonBid.TIMEOUT for answer in auctioned.answers):

@@ -36,6 +36,7 @@ from exchange.effects.postgres import DatabaseDown
 from exchange.flows.deal import (
     Deal,
     Way,
+    mismatched,
     not_to_be_had,
     pending,
     replay,
@@ -204,8 +205,8 @@ class Posts:
     ) -> Outcome:
         """Sell a record, if it may be; the database is asked about it while rows are made."""
         vertical = self._standing.book.verticals[offer.vertical_id]
-        if _lacks_consent(body, vertical, named=offer.named or bool(body.named)):
-            return without_sale(offer.ping_id, "rejected", offer.currency, Reason.CONSENT_MISSING)
+        if why := self._unwanted(body, vertical, offer, named=offer.named or bool(body.named)):
+            return without_sale(offer.ping_id, "rejected", offer.currency, why)
         claims = () if offer.test else self._openings.claims(body, vertical, offer.ping_id)
         asked = asyncio.create_task(self._leads.was_sold_before(claims)) if claims else None
         try:
@@ -227,22 +228,7 @@ class Posts:
             return body
         schema = self._standing.book.schemas[vertical.id]
         wrong = schema.mismatches(offer.fields, body.fields, pseudonym=self._pseudonym)
-        if not wrong:
-            return body
-        return Refusal(
-            status=422,
-            title=Reason.PING_MISMATCH.label,
-            detail=Reason.PING_MISMATCH.sentence,
-            problems=tuple(
-                Problem(
-                    field=f"lead.{name}",
-                    message="differs from the ping",
-                    hint="send the value that was pinged, or ping again",
-                )
-                for name in wrong
-                if name in schema.terms  # a derived state is not the seller's to mend
-            ),
-        )
+        return mismatched(wrong, schema) if wrong else body
 
     def _decoded(
         self,
@@ -259,17 +245,23 @@ class Posts:
             return invalid("The lead's consent is not valid.", (named,))
         return Body(fields=fields, consent=consent, chain=chain, named=named)
 
-    async def _barred(
-        self, body: Body, vertical: Vertical, lead_id: str, *, test: bool
-    ) -> PostReply | None:
-        """The house's own refusals of a direct lead: no consent where the vertical needs it, or a
-        consumer sold here within the duplicate window. Answered 200, as an outcome, and nothing is
+    def _unwanted(
+        self, body: Body, vertical: Vertical, pinged: Offer | Ping, *, named: bool
+    ) -> Reason | None:
+        """Why no buyer is tried at all. A source paused since its ping sells nothing any more."""
+        if self._standing.book.pauses.stop(pinged.source_id, pinged.sub_id):
+            return Reason.SOURCE_PAUSED
+        return Reason.CONSENT_MISSING if _lacks_consent(body, vertical, named=named) else None
+
+    async def _barred(self, body: Body, vertical: Vertical, ping: Ping) -> PostReply | None:
+        """The house's own refusals of a direct lead: what `_unwanted` says, or a consumer sold
+        here within the duplicate window. Answered 200, as an outcome, and nothing is
         kept. (Most duplicates are found so, without a hold or an INTENT; the fence is in the
         INTENT's own transaction, `Selling.claims`.)"""
-        currency = vertical.terms.currency
-        if _lacks_consent(body, vertical, named=bool(body.named)):
-            return without_sale(lead_id, "rejected", currency, Reason.CONSENT_MISSING)
-        claims = () if test else self._openings.claims(body, vertical, lead_id)
+        lead_id, currency = ping.ping_id, vertical.terms.currency
+        if why := self._unwanted(body, vertical, ping, named=bool(body.named)):
+            return without_sale(lead_id, "rejected", currency, why)
+        claims = () if ping.test else self._openings.claims(body, vertical, lead_id)
         if claims and await self._leads.was_sold_before(claims):
             return without_sale(lead_id, "duplicate", currency, Reason.DUPLICATE)
         return None
@@ -303,6 +295,7 @@ class Posts:
             fields=body.fields,
             seller=seller,
             source_id=offer.source_id,
+            sub_id=offer.sub_id,
             vertical=vertical,
             candidates=offer.candidates,
             promised_micros=promised,
@@ -353,7 +346,7 @@ class Posts:
         ping = self._ping_of(request, body, lead_id, vertical, source, seller)
         if isinstance(ping, Refusal):
             return ping
-        barred = await self._barred(body, vertical, lead_id, test=request.test)
+        barred = await self._barred(body, vertical, ping)
         if barred is not None:
             return await self._replies.replayed(seller.id, key, fingerprint) or barred
         return await self._received(ping, body, seller, key, fingerprint, began)
@@ -434,6 +427,7 @@ class Posts:
             fields=body.fields,
             seller=seller,
             source_id=ping.source_id,
+            sub_id=ping.sub_id,
             vertical=vertical,
             candidates=offer.candidates,
             promised_micros=ping.floor_micros,

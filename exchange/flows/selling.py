@@ -149,6 +149,8 @@ class Sales:
             return Loss.RELEASES_SPENT
         if self._clock.loop_time() >= deal.deadline:
             return Loss.DEADLINE_SPENT
+        if buyer.id in book.pauses.buyers(deal.source_id, deal.sub_id):
+            return Loss.SOURCE_PAUSED
         if not (meets(contract, deal.fields) and is_named(buyer, deal.named)):
             return Loss.CRITERIA_AT_POST
         if self._standing.is_braked(buyer.id, now) and not self._standing.trial_is_due(

@@ -23,6 +23,7 @@ from exchange.core.caps import Window
 from exchange.core.filters import Index, closed_mask
 from exchange.core.model import Buyer, Contract, Ping
 from exchange.core.reasons import NonBid
+from exchange.core.source_pauses import Feed
 from exchange.effects.buyers import Buyers, Endpoint
 
 KINDS = ("ping", "post", "status")
@@ -71,13 +72,15 @@ class FullWindow(msgspec.Struct, frozen=True):
 
 class MaskDoc(msgspec.Struct, frozen=True):
     """A set of cleared bits as it is kept for `explain`: reason code -> hex mask over the slots of
-    the vertical's index in `book_version`, and per full segment its own mask."""
+    the vertical's index in `book_version`, per full segment its own mask, and per source (or
+    sub_id) that is paused at buyers the mask of theirs."""
 
     mask_id: int
     vertical_id: int
     book_version: int
     gates: dict[str, str]
     segments: list[tuple[str, Any, str]]
+    sources: list[tuple[int, str | None, str]] = []
 
 
 class Standing:
@@ -110,6 +113,7 @@ class Standing:
         self._hours: dict[int, tuple[Index, int, int]] = {}
         self._gates: dict[int, Gates] = {}
         self._segments: dict[int, dict[str, dict[Any, int]]] = {}
+        self._paused: dict[int, dict[Feed, int]] = {}
         self._mask_ids: dict[int, int] = {}
         self._saved: dict[int, tuple[Any, ...]] = {}
         self._worker_number, self._masks_max = worker_number, masks_max
@@ -161,6 +165,8 @@ class Standing:
     def gates(self, ping: Ping) -> Gates:
         """The contracts nobody needs to ask now, as one mask per reason."""
         gates = self._gates.get(ping.vertical_id, ())
+        if self._paused:
+            gates += self._paused_gate(ping)
         segments = self._segments.get(ping.vertical_id)
         if not segments:
             return gates
@@ -168,6 +174,14 @@ class Standing:
         for field, by_value in segments.items():
             mask |= by_value.get(ping.fields.get(field), 0)
         return (*gates, (NonBid.CAP_FULL, mask)) if mask else gates
+
+    def _paused_gate(self, ping: Ping) -> Gates:
+        """The contracts of buyers at which this ping's source, or its sub_id, is paused."""
+        by_feed = self._paused.get(ping.vertical_id, {})
+        mask = by_feed.get((ping.source_id, None), 0)
+        if ping.sub_id is not None:
+            mask |= by_feed.get((ping.source_id, ping.sub_id), 0)
+        return ((NonBid.SOURCE_PAUSED_HERE, mask),) if mask else ()
 
     def mask_id(self, vertical_id: int) -> int:
         """The id of the bits in force for this vertical."""
@@ -216,7 +230,20 @@ class Standing:
             )
             self._gates[vertical_id] = tuple(gate for gate in gates if gate[1])
             self._segments[vertical_id] = segments
+            self._note_paused(vertical_id, index)
             self._note_mask(vertical_id, now)
+
+    def _note_paused(self, vertical_id: int, index: Index) -> None:
+        """`_paused` stays empty, and costs a ping nothing, while no source is paused at a buyer."""
+        masks = {
+            feed: mask
+            for feed, buyers in self.book.pauses.at_buyers.items()
+            if (mask := _buyers_mask(index, buyers))
+        }
+        if masks:
+            self._paused[vertical_id] = masks
+        else:
+            self._paused.pop(vertical_id, None)
 
     def _asked_buyers(self) -> set[int]:
         return {seat.buyer.id for seat in self._seats.values()}
@@ -253,7 +280,9 @@ class Standing:
             for value, mask in by_value.items()
         ]
         gates = {str(int(reason)): f"{mask:x}" for reason, mask in self._gates[vertical_id]}
-        state = (self.book.version, gates, segments)
+        paused = self._paused.get(vertical_id, {})
+        sources = [(*feed, f"{mask:x}") for feed, mask in paused.items()]
+        state = (self.book.version, gates, segments, sources)
         if self._saved.get(vertical_id) == state:
             return
         self._saved[vertical_id] = state
@@ -266,6 +295,7 @@ class Standing:
                 book_version=self.book.version,
                 gates=gates,
                 segments=segments,
+                sources=sources,
             )
         )
         del self.masks_to_save[: -self._masks_max]

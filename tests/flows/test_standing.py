@@ -8,8 +8,10 @@ import pytest
 
 from exchange.core.book import Book, Rows, compile_book, edited, finished, rows_of
 from exchange.core.brake import Doubts
+from exchange.core.masks import slots_of
 from exchange.core.model import Ping
 from exchange.core.reasons import NonBid
+from exchange.core.source_pauses import SourcePause, pauses_of
 from exchange.core.terms import (
     BuyerTerms,
     CapTerms,
@@ -20,6 +22,8 @@ from exchange.core.terms import (
 )
 from exchange.dialects import dialects
 from exchange.effects.buyers import Buyers
+from exchange.effects.stories import Mask
+from exchange.flows.explain import gates_of
 from exchange.flows.standing import FullWindow, Standing
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
@@ -261,3 +265,47 @@ async def test_a_closed_buyer_that_was_reached_again_is_given_up_at_the_next_boo
     standing.endpoint(left.buyers[ids["acme"]], "post")
     standing.adopt(left, NOW)
     assert buyers.stats() == {}
+
+
+# --- paused sources -------------------------------------------------------------------------------
+
+
+def pinged(sub_id: str | None = None, source_id: int = 1) -> Ping:
+    return msgspec.structs.replace(ping(), source_id=source_id, sub_id=sub_id)
+
+
+def paused_book(*pauses: SourcePause) -> Book:
+    return msgspec.structs.replace(BOOK, pauses=pauses_of(pauses))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cleared_here"),
+    [
+        (pinged(), {"b", "c"}),
+        (pinged("aff"), {"b", "c"}),
+        (pinged("aff", source_id=2), {"a"}),
+        (pinged("other", source_id=2), set()),
+        (pinged(source_id=2), set()),
+        (pinged(source_id=3), set()),
+    ],
+)
+async def test_a_source_paused_at_a_buyer_clears_its_contracts_for_that_source_alone(
+    standing, asked: Ping, cleared_here: set[str]
+) -> None:
+    acme, beacon = contract("a").buyer_id, contract("b").buyer_id
+    standing.adopt(paused_book(SourcePause(1, None, beacon), SourcePause(2, "aff", acme)), NOW)
+    index = standing.book.indexes[VERTICAL]
+    masks = dict(standing.gates(asked))
+    found = masks.get(NonBid.SOURCE_PAUSED_HERE, 0)
+    assert {index.contracts[slot].key for slot in slots_of(found)} == cleared_here
+    kept = [one for one in standing.take_masks() if one.vertical_id == VERTICAL][-1]
+    mask = msgspec.convert(kept, Mask, from_attributes=True)  # as explain reads it
+    again = gates_of(mask, asked, kept.book_version)
+    assert again is not None
+    assert dict(again) == masks
+
+
+async def test_without_a_paused_source_the_bits_are_handed_over_as_they_are(standing) -> None:
+    standing.adopt(paused_book(SourcePause(1, None, contract("b").buyer_id)), NOW)
+    standing.adopt(BOOK, NOW)
+    assert standing.gates(ping("NV")) is standing._gates[VERTICAL]

@@ -7,7 +7,9 @@ SELECT COALESCE((SELECT max(version) FROM market_version), 0) AS version,
        COALESCE((SELECT sum(hashtext(s::text)::bigint) FROM switch s), 0)
        + COALESCE((SELECT sum(hashtext(k.id || COALESCE(k.expires_at::text, ''))::bigint)
                    FROM api_key k WHERE k.revoked_at IS NULL), 0)
-       + COALESCE((SELECT sum(hashtext(name || set_at::text)::bigint) FROM secret), 0) AS loose
+       + COALESCE((SELECT sum(hashtext(name || set_at::text)::bigint) FROM secret), 0)
+       + COALESCE((SELECT sum(hashtext(pause_id::text)::bigint)
+                   FROM source_pause WHERE lifted_at IS NULL), 0) AS loose
 
 -- name: verticals
 -- The latest version of each vertical changed after market version $1, up to $2.
@@ -51,6 +53,10 @@ SELECT id, role, party_id, secret_sha256, expires_at FROM api_key WHERE revoked_
 -- name: switched_off
 -- What a switch pauses.
 SELECT scope, target_id FROM switch WHERE paused
+
+-- name: pauses
+-- The sources and sub_ids that are paused, everywhere or at one buyer.
+SELECT source_id, sub_id, buyer_id FROM source_pause WHERE lifted_at IS NULL
 
 -- name: identities
 -- The buyer and vertical that each contract was made with.

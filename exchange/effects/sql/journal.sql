@@ -1,9 +1,9 @@
 -- name: save_masks
 -- The masks that a batch's pings were filtered with, as the JSON (UTF-8) in $1.
-INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates, segments)
-SELECT mask_id, vertical_id, book_version, gates, segments
+INSERT INTO closed_mask (mask_id, vertical_id, book_version, gates, segments, sources)
+SELECT mask_id, vertical_id, book_version, gates, segments, sources
 FROM json_to_recordset(convert_from($1::bytea, 'UTF8')::json) AS m (
-    mask_id bigint, vertical_id integer, book_version integer, gates jsonb, segments jsonb
+    mask_id bigint, vertical_id integer, book_version integer, gates jsonb, segments jsonb, sources jsonb
 )
 ON CONFLICT DO NOTHING
 

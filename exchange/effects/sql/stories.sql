@@ -67,7 +67,7 @@ ORDER BY at
 
 -- name: mask
 -- The contracts that the worker had cleared, as it recorded them.
-SELECT book_version, gates, segments
+SELECT book_version, gates, segments, sources
 FROM closed_mask
 WHERE mask_id = $1 AND vertical_id = $2
 LIMIT 1
