@@ -23,6 +23,7 @@ from exchange.app import (
     finance_commands,
     market_commands,
     mending_commands,
+    return_import_commands,
     returns_commands,
     source_commands,
 )
@@ -169,6 +170,8 @@ cli.add_typer(mending_commands.doubt, name="doubt", no_args_is_help=True)
 cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)
 cli.command("reconcile")(finance_commands.reconcile_file)
 cli.command()(finance_commands.statement)
+returns_commands.returns.command("import")(return_import_commands.returns_import)
+returns_commands.returns.command("headers")(return_import_commands.returns_headers)
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
 cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
@@ -87,3 +88,19 @@ async def _worked(
 
 def print_json(value: Any) -> None:
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def writable(path: Path | None, *endings: str) -> None:
+    """Says before the work, not after it, that a file cannot be written."""
+    if path is None:
+        return
+    if path.suffix.lower() not in endings:
+        raise used_wrongly(f"{path.name} does not end in {' or '.join(endings)}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise used_wrongly(f"nothing can be written in {path.parent}")
+
+
+def used_wrongly(words: str) -> typer.Exit:
+    """What to raise when a command was called in a way that cannot work; says why."""
+    err.print(f"[red]usage[/] {words}", highlight=False, markup=True)
+    return typer.Exit(2)

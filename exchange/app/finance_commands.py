@@ -1,7 +1,6 @@
 """Commands of finance: reconcile with a partner's file, statements, the proof of the ledger."""
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -14,7 +13,17 @@ import typer
 from rich.progress import Progress, TaskID
 
 from exchange.app import finance_pages
-from exchange.app.commands import AsJson, DataDir, err, out, plainly, print_json, settings_of
+from exchange.app.commands import (
+    AsJson,
+    DataDir,
+    err,
+    out,
+    plainly,
+    print_json,
+    settings_of,
+    used_wrongly,
+    writable,
+)
 from exchange.app.processes import servers
 from exchange.core.partner_sheet import BadHeader, DayOrder, Field
 from exchange.core.reconciliation import Finding
@@ -116,13 +125,13 @@ def reconcile_file(
         day_order=_day_order(days),
         tolerance_days=tolerance,
     )
-    _writable(to_file, *tables.ENDINGS)
+    writable(to_file, *tables.ENDINGS)
     shown: list[Finding] = []
     try:
         with plainly(), _told(to_file, shown, keep_all=as_json) as tell:
             done = _reconciled(data_dir, asked, file, tell)
     except (CannotReconcile, BadSheet, BadHeader) as bad:
-        raise _used_wrongly(f"{file.name}: {bad}") from None
+        raise used_wrongly(f"{file.name}: {bad}") from None
     if as_json:
         print_json({"result": done, "differences": done.differences, "findings": shown})
     else:
@@ -215,12 +224,12 @@ def statement(
         )
 
     for path, ending in ((csv_file, ".csv"), (xlsx_file, ".xlsx"), (pdf_file, ".pdf")):
-        _writable(path, ending)
+        writable(path, ending)
     try:
         with plainly():
             made = books(data_dir, "exchange_reader", work)
     except NoStatement as bad:
-        raise _used_wrongly(str(bad)) from None
+        raise used_wrongly(str(bad)) from None
     for path in (csv_file, xlsx_file):
         if path is not None:
             write_table(path, made)
@@ -264,27 +273,12 @@ def _columns(given: Sequence[str]) -> dict[Field, str]:
         field, is_said, name = one.partition("=")
         if not is_said or field not in get_args(Field):
             known = ", ".join(get_args(Field))
-            raise _used_wrongly(f"--column takes FIELD='Header'; fields are {known}")
+            raise used_wrongly(f"--column takes FIELD='Header'; fields are {known}")
         found[cast(Field, field)] = name
     return found
 
 
 def _day_order(days: str | None) -> DayOrder | None:
     if days not in (None, *get_args(DayOrder)):
-        raise _used_wrongly("--days is one of ymd, mdy, dmy")
+        raise used_wrongly("--days is one of ymd, mdy, dmy")
     return cast(DayOrder | None, days)
-
-
-def _writable(path: Path | None, *endings: str) -> None:
-    """Said before the work, not after it."""
-    if path is None:
-        return
-    if path.suffix.lower() not in endings:
-        raise _used_wrongly(f"{path.name} does not end in {' or '.join(endings)}")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise _used_wrongly(f"nothing can be written in {path.parent}")
-
-
-def _used_wrongly(words: str) -> typer.Exit:
-    err.print(f"[red]usage[/] {words}", highlight=False, markup=True)
-    return typer.Exit(2)

@@ -44,6 +44,7 @@ class Database(Protocol):
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Any]: ...
     async def fetchrow(self, sql: str, *args: Any) -> Any: ...
+    async def fetchval(self, sql: str, *args: Any) -> Any: ...
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 
 
@@ -151,6 +152,8 @@ class ReturnStore:
                         self._sql["held"], *lease
                     ):
                         raise LeaseLost(lease[0])
+                    lock = self._sql["lock"], sale.contract_id, sale.cycle.name
+                    await connection.execute(*lock)  # and only then look
                     room = await self._room(connection, sale, reason, return_id, idem_key)
                     chosen = await self._chosen(connection, sale, room, choose)
                     made: dict[AccountName, int] = {}
@@ -161,6 +164,18 @@ class ReturnStore:
             self._accounts |= made  # not before: what was undone has no id
             return chosen
         raise Contended(sale.attempt_id)
+
+    async def foreseen(
+        self,
+        sale: ReturnSale,
+        reason: str,
+        choose: Callable[[Room], ReturnUnit | T],
+        *,
+        idem_key: str | None = None,
+    ) -> ReturnUnit | T:
+        """What `settle` would come to now: nothing is locked and nothing written."""
+        room = await self._room(self._database, sale, reason, None, idem_key)
+        return await self._chosen(self._database, sale, room, choose)
 
     async def _chosen(
         self,
@@ -201,15 +216,13 @@ class ReturnStore:
         return_id: str | None,
         idem_key: str | None,
     ) -> Room:
-        """What may have changed, in a snapshot that is younger than the lock."""
-        cycle = sale.cycle
-        await connection.execute(self._sql["lock"], sale.contract_id, cycle.name)
+        """What may have changed, in a snapshot of its own."""
         row = await connection.fetchrow(
             self._sql["room"],
             sale.lead_id,
             sale.attempt_id,
             sale.contract_id,
-            cycle.name,
+            sale.cycle.name,
             reason,
             return_id,
             idem_key,

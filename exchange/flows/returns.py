@@ -16,6 +16,7 @@ from exchange.core.labels import evidence_problems
 from exchange.core.messages import Refusal
 from exchange.core.model import Fact, is_id
 from exchange.core.records import ReturnRecord
+from exchange.core.return_ahead import Ahead
 from exchange.core.return_cases import (
     BY_LAPSE,
     HOLDS,
@@ -95,16 +96,51 @@ class Returns:
     async def ask(self, asking: Asking) -> Answered | Refusal | None:
         """Ask for a return: decided at once by rule, or referred to a person."""
         began = self._clock.loop_time()
+        sale = await self._askable(asking)
+        if sale is None or isinstance(sale, Refusal):
+            return sale
+        await self._at("return_asked")
+        done = await self._settled(
+            sale, asking.claim.reason.label, self._choosing(asking, sale), idem_key=asking.idem_key
+        )
+        await self._at("return_written")
+        return self._told(done, "buyer", began)
+
+    async def foresee(self, asking: Asking, ahead: Ahead) -> Answered | Refusal | None:
+        """What `ask` would come to now, after the cases that are `ahead` of it, and which joins
+        them. Nothing is written, and nobody is told."""
+        sale = await self._askable(asking)
+        if sale is None or isinstance(sale, Refusal):
+            return sale
+        choose, key = self._choosing(asking, sale), asking.idem_key
+        reason = asking.claim.reason.label
+
+        def choose_after(room: Room) -> ReturnUnit | Answered | Refusal:
+            return choose(ahead.seen(room, sale, reason=reason, idem_key=key))
+
+        done: ReturnUnit | Answered | Refusal = await self._store.foreseen(
+            sale, reason, choose_after, idem_key=key
+        )
+        if not isinstance(done, ReturnUnit):
+            return done
+        ahead.add(done.case)
+        return Answered(case=done.case)
+
+    async def _askable(self, asking: Asking) -> ReturnSale | Refusal | None:
         problems = evidence_problems(asking.claim.evidence)
         if asking.idem_key is not None and names_a_person(asking.idem_key):
             problems += (Problem(field="Idempotency-Key", message="carries personal data"),)
         if problems:
             return _not_valid(problems)
         sale = await self._sale(asking.of, asking.buyer_id)
-        if sale is None:
-            return None
-        if sale.test:
+        if sale is not None and sale.test:
             return _not_valid((Problem(field="sale_id", message="was a test and cost nothing"),))
+        return sale
+
+    def _choosing(
+        self, asking: Asking, sale: ReturnSale
+    ) -> Callable[[Room], ReturnUnit | Answered | Refusal]:
+        """What a claim comes to, whatever room there is when it is decided."""
         at, return_id = self._clock.now(), self._clock.new_id()
         written = Written(at=at, to_seller=self._seller_notice(sale))
 
@@ -125,12 +161,7 @@ class Returns:
                 written=written,
             )
 
-        await self._at("return_asked")
-        done = await self._settled(
-            sale, asking.claim.reason.label, choose, idem_key=asking.idem_key
-        )
-        await self._at("return_written")
-        return self._told(done, "buyer", began)
+        return choose
 
     async def appeal(
         self, return_id: str, buyer_id: int, evidence: dict[str, str]

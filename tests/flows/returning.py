@@ -118,7 +118,13 @@ class Trade:
         return int(contract_id)
 
     async def sold(
-        self, contract_id: int, count: int = 1, *, consumer: str | None = None, **terms: Any
+        self,
+        contract_id: int,
+        count: int = 1,
+        *,
+        consumer: str | None = None,
+        buyer_ref: str | None = None,
+        **terms: Any,
     ) -> list[AttemptRow]:
         """So many sales of a contract to the first buyer, of somebody new each or of a consumer;
         `terms` are laid over the attempt's."""
@@ -126,7 +132,7 @@ class Trade:
         async def one() -> AttemptRow:
             sale = SaleOf(contract_id, consumer or "\\x" + token_hex(32), **terms)
             assert (await self.commits.commit(sale.intent())).kind == "done"
-            assert (await self.commits.commit(sale.result())).kind == "done"
+            assert (await self.commits.commit(sale.result(buyer_ref=buyer_ref))).kind == "done"
             assert sale.attempt is not None
             return sale.attempt
 
