@@ -26,6 +26,7 @@ from exchange.app import (
     return_import_commands,
     returns_commands,
     source_commands,
+    terms_commands,
 )
 from exchange.app.commands import DataDir, err, out, plainly, settings_of
 from exchange.app.processes import run_jobs, servers
@@ -175,6 +176,7 @@ returns_commands.returns.command("headers")(return_import_commands.returns_heade
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
 cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)
+cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""The jobs process: reconcile, inspection, webhooks, lapses and partitions, each under a lease."""
+"""The jobs process: reconcile, inspection, webhooks, lapses, terms and partitions, each under a
+lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from exchange.effects.leases import Boots, Lease, Leases
 from exchange.effects.outbox import Outbox
 from exchange.effects.postgres import Database
 from exchange.effects.retention import Forgetting
+from exchange.effects.settlements import Settlements
 from exchange.flows.doubt import Endings
 from exchange.flows.inquiry import Inquiries, InquiryLimits
 from exchange.flows.inspection import Inspection, InspectionLimits
@@ -26,6 +28,7 @@ from exchange.flows.outbox import WebhookLimits, Webhooks
 from exchange.flows.reconcile import Pace, Reconcile, Turn
 from exchange.flows.retention import Retention, RetentionLimits
 from exchange.flows.rotation import Rotation
+from exchange.flows.settling import Settling
 
 LEASE_S = 5.0
 """A job whose process fell silent is taken over after this long."""
@@ -111,6 +114,11 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
         Job(name="inspection", every_s=5.0, turn=inspection.turn),
         Job(name="outbox", every_s=1.0, turn=webhooks.turn),
         Job(name="lapses", every_s=60.0, turn=returns_of(base, base.database).lapse),
+        Job(
+            name="terms",
+            every_s=3_600.0,
+            turn=Settling(settlements=Settlements(base.database), clock=base.clock).turn,
+        ),
         Job(
             name="partitions",
             every_s=3_600.0,

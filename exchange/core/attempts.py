@@ -167,10 +167,12 @@ def ended(
     opening: Opening | None = None,
     outbox: tuple[OutboxRow, ...] = (),
     steps: Sequence[PostStep] = (),
+    is_duplicate: bool = False,
 ) -> tuple[CommitUnit, Selling]:
     """RESULT: the last attempt's end and the lead's state with it. A sale carries its transfers, a
     lead that nobody bought those of its guarantee.
-    `steps`, each candidate's turn, are kept in an event of the lead's own, for `explain`.
+    `steps`, each candidate's turn, are kept in an event of the lead's own, for `explain`; so is
+    that it ends because its consumer was sold meanwhile, when nothing of it is guaranteed.
 
     `reply` is what a retry of the key is told; `None` leaves the key running. `opening` closes a
     lead that was never released: its rows are written with its end.
@@ -188,12 +190,16 @@ def ended(
         attempt_moves=(_move(last),) if last else (),
         events=(
             *((_event(last),) if last else ()),
-            *((_lead_event(selling, lead_state, at, steps),) if steps else ()),
+            *(
+                (_lead_event(selling, lead_state, at, steps, is_duplicate),)
+                if steps or is_duplicate
+                else ()
+            ),
         ),
         custody=chain.rows,
         transfers=(
             *(_transfers(last) if last and last.new == "sold" else ()),
-            *(_guarantee(selling, at) if lead_state == "unsold" else ()),
+            *(_guarantee(selling, at) if lead_state == "unsold" and not is_duplicate else ()),
         ),
         outbox=outbox,
         idem_done=None
@@ -263,7 +269,7 @@ def _event(last: Ended) -> AttemptEventRow:
 
 
 def _lead_event(
-    selling: Selling, state: str, at: datetime, steps: Sequence[PostStep]
+    selling: Selling, state: str, at: datetime, steps: Sequence[PostStep], is_duplicate: bool
 ) -> AttemptEventRow:
     """The end of a lead's post, under the lead's own id: `[contract_id, loss]` of each turn."""
     return AttemptEventRow(
@@ -271,7 +277,8 @@ def _lead_event(
         lead_id=selling.lead_id,
         state=state,
         at=at,
-        detail={"steps": [[step.contract_id, step.loss] for step in steps]},
+        detail={"steps": [[step.contract_id, step.loss] for step in steps]}
+        | ({"duplicate": True} if is_duplicate else {}),
     )
 
 

@@ -13,6 +13,8 @@ SENTENCES: Final = {
     "credited_as_booked": "What a sale says was credited is what transfers took from its buyer.",
     "credited_as_granted": "What a sale says was credited is what its granted returns say.",
     "reversed_within_leg": "A leg is taken back on its own accounts, and never beyond its amount.",
+    "guaranteed_once": "A lead that ended unsold under a guarantee is paid it once; none other is.",
+    "terms_as_settled": "Every part of a settled month has its one transfer, and the other way.",
     "no_stray_transfer": "Every transfer of a sale has its attempt.",
 }
 """What each check proves."""
@@ -68,6 +70,8 @@ async def proven(database: Rows, *, named_max: int = 10) -> Proven:
     sums = tuple(Sum(**dict(row)) for row in await database.fetch(sql["sums"]))
     found = {row["name"]: row for row in await database.fetch(sql["attempts"], named_max)}
     found["reversed_within_leg"] = await database.fetchrow(sql["reversals"], named_max)
+    found["guaranteed_once"] = await database.fetchrow(sql["guarantees"], named_max)
+    found["terms_as_settled"] = await database.fetchrow(sql["settlements"], named_max)
     found["no_stray_transfer"] = await database.fetchrow(sql["strays"], named_max)
     wrong = [one.currency for one in sums if one.imbalance_micros or one.homeless]
     zero = Check(

@@ -89,11 +89,6 @@ class Run:
         """Sold, in doubt, somebody else's, or of a consumer that was sold meanwhile."""
         return self.winner is not None or self.is_doubtful or self.is_taken or self.is_duplicate
 
-    @property
-    def guaranteed_micros(self) -> int:
-        """What the seller gets if nobody buys; of a duplicate nothing."""
-        return 0 if self.is_duplicate else self.selling.guaranteed_micros
-
     def step(self, candidate: Candidate, loss: Loss, **more: Any) -> None:
         """Remember one candidate's turn."""
         self.steps.append(
@@ -192,7 +187,7 @@ def reply_of(run: Run, book: Book) -> PostReply:
         return without_sale(deal.lead.lead_id, "duplicate", currency, Reason.DUPLICATE)
     if winner is None:
         status: Literal["pending", "unsold"] = "pending" if run.is_doubtful else "unsold"
-        owed = run.guaranteed_micros if status == "unsold" else 0
+        owed = run.selling.guaranteed_micros if status == "unsold" else 0
         reason = unsold_reason(run)
         return without_sale(deal.lead.lead_id, status, currency, reason, payout_micros=owed)
     payout = text_of(winner.attempt.payout_micros)

@@ -449,13 +449,14 @@ class Sales:
     async def _unsold(self, run: Run) -> None:
         now = self._clock.now()
         unit, _ = attempts.ended(
-            replace(run.selling, guaranteed_micros=run.guaranteed_micros),
+            run.selling,
             "unsold",
             at=now,
             last=run.before,
             opening=None if run.opening is None else _never_released(run.opening),
             reply=self._stored(run),
             steps=run.steps,
+            is_duplicate=run.is_duplicate,
         )
         try:
             answer = await self._commit(run, unit)

@@ -94,6 +94,66 @@ SELECT count(*) AS looked,
                  FILTER (WHERE stray OR amount_micros > whole_micros))[1:$1], '{}') AS first
 FROM back
 
+-- name: guarantees
+-- Leads that ended unsold under a guarantee have it booked once, in full; nobody else has it. A test
+-- has none, nor a duplicate (its end says so), nor a lead that somebody had bought.
+WITH owed AS (
+    SELECT l.lead_id, l.day, (l.offer->>'guaranteed_micros')::bigint AS micros
+    FROM lead l
+    WHERE l.state IN ('unsold', 'erased') AND NOT l.test AND l.offer ? 'guaranteed_micros'
+      AND NOT EXISTS (
+          SELECT FROM attempt a
+          WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'
+      )
+      AND EXISTS (
+          SELECT FROM custody_event c
+          WHERE c.lead_id = l.lead_id AND c.day = l.day AND c.kind = 'unsold'
+      )
+      AND NOT EXISTS (
+          SELECT FROM attempt_event e
+          WHERE e.lead_id = l.lead_id AND e.day = l.day AND e.attempt_id = l.lead_id
+            AND e.detail ? 'duplicate'
+      )
+),
+paid AS (
+    SELECT lead_id, day, count(*) AS times, sum(amount_micros) AS micros
+    FROM transfer WHERE code = 50 GROUP BY lead_id, day
+),
+judged AS (
+    SELECT lead_id, p.times IS DISTINCT FROM 1 OR p.micros IS DISTINCT FROM o.micros AS wrong
+    FROM owed o FULL JOIN paid p USING (lead_id, day)
+)
+SELECT count(*) AS looked, count(*) FILTER (WHERE wrong) AS wrong,
+       coalesce((array_agg(lead_id::text ORDER BY lead_id) FILTER (WHERE wrong))[1:$1], '{}')
+           AS first
+FROM judged
+
+-- name: settlements
+-- Each part of a settled month has its one transfer to the seller, or from it; and each such transfer
+-- its part.
+WITH booked AS (
+    SELECT t.lead_id AS settlement_id, count(*) AS times, min(t.currency) AS currency,
+           sum(CASE WHEN c.kind = 'payable' THEN t.amount_micros ELSE -t.amount_micros END)
+               AS micros,
+           min(CASE WHEN c.kind = 'payable' THEN c.party_id ELSE d.party_id END) AS seller_id
+    FROM transfer t
+    JOIN account d ON d.id = t.debit_account
+    JOIN account c ON c.id = t.credit_account
+    WHERE t.code = 51
+    GROUP BY t.lead_id
+),
+judged AS (
+    SELECT settlement_id,
+           b.times IS DISTINCT FROM 1 OR b.micros IS DISTINCT FROM s.booked_micros
+           OR b.seller_id IS DISTINCT FROM s.seller_id OR b.currency IS DISTINCT FROM s.currency
+               AS wrong
+    FROM terms_settlement s FULL JOIN booked b USING (settlement_id)
+)
+SELECT count(*) AS looked, count(*) FILTER (WHERE wrong) AS wrong,
+       coalesce((array_agg(settlement_id::text ORDER BY settlement_id)
+                 FILTER (WHERE wrong))[1:$1], '{}') AS first
+FROM judged
+
 -- name: strays
 -- Transfers of an attempt that is not there.
 SELECT count(*) AS looked, count(*) FILTER (WHERE a.attempt_id IS NULL) AS wrong,

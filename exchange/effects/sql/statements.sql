@@ -29,7 +29,8 @@ GROUP BY account
 
 -- name: entries
 -- The transfers of these accounts from a moment ($2) until before another ($3, its day in UTC $4),
--- each with what it is for. $5: the reference is the buyer's own, else the seller's.
+-- each with what it is for. $5: the reference is the buyer's own, else the seller's; of a month's
+-- terms it is the month and the step reached.
 WITH side AS (
     SELECT t.debit_account AS account, true AS is_debit, t.* FROM transfer t
     WHERE t.debit_account = ANY($1::bigint[]) AND t.at >= $2 AND t.at < $3 AND t.day <= $4
@@ -39,8 +40,10 @@ WITH side AS (
 )
 SELECT s.account, s.is_debit, s.transfer_id::text, s.at, s.subject, s.code, s.lead_id::text,
        s.attempt_id::text, s.currency, s.amount_micros, coalesce(c.key, '') AS contract,
-       coalesce(CASE WHEN $5 THEN a.buyer_ref ELSE l.external_id END, '') AS reference
+       coalesce(CASE WHEN $5 THEN a.buyer_ref ELSE l.external_id END, m.month || ': ' || m.words, '')
+           AS reference
 FROM side s
 LEFT JOIN attempt a ON a.lead_id = s.lead_id AND a.day = s.day AND a.attempt_id = s.attempt_id
 LEFT JOIN lead l ON l.lead_id = s.lead_id AND l.day = s.day AND NOT $5
 LEFT JOIN contract c ON c.id = a.contract_id
+LEFT JOIN terms_settlement m ON s.subject = 'document' AND m.settlement_id = s.lead_id
