@@ -27,6 +27,7 @@ from exchange.app import (
     returns_commands,
     source_commands,
     terms_commands,
+    wallet_commands,
 )
 from exchange.app.commands import DataDir, err, out, plainly, settings_of
 from exchange.app.processes import run_jobs, servers
@@ -175,6 +176,7 @@ returns_commands.returns.command("import")(return_import_commands.returns_import
 returns_commands.returns.command("headers")(return_import_commands.returns_headers)
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
+cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)
 cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)
 cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
 

@@ -19,6 +19,7 @@ from exchange.effects.outbox import Outbox
 from exchange.effects.postgres import Database
 from exchange.effects.retention import Forgetting
 from exchange.effects.settlements import Settlements
+from exchange.effects.wallets import WalletStore
 from exchange.flows.doubt import Endings
 from exchange.flows.inquiry import Inquiries, InquiryLimits
 from exchange.flows.inspection import Inspection, InspectionLimits
@@ -29,6 +30,7 @@ from exchange.flows.reconcile import Pace, Reconcile, Turn
 from exchange.flows.retention import Retention, RetentionLimits
 from exchange.flows.rotation import Rotation
 from exchange.flows.settling import Settling
+from exchange.flows.wallets import Wallets
 
 LEASE_S = 5.0
 """A job whose process fell silent is taken over after this long."""
@@ -113,6 +115,11 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
         Job(name="reconcile", every_s=0.5, turn=_counted(base, reconcile)),
         Job(name="inspection", every_s=5.0, turn=inspection.turn),
         Job(name="outbox", every_s=1.0, turn=webhooks.turn),
+        Job(
+            name="wallets",
+            every_s=0.5,
+            turn=Wallets(store=WalletStore(base.database), caps=base.caps).turn,
+        ),
         Job(name="lapses", every_s=60.0, turn=returns_of(base, base.database).lapse),
         Job(
             name="terms",

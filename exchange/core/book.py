@@ -294,6 +294,7 @@ def contract_of(
         bid_max_micros=None if terms.bid_max is None else micros_of(terms.bid_max),
         caps=tuple(_cap(index, cap) for index, cap in enumerate(terms.caps)),
         time_zone=terms.time_zone or buyer.terms.time_zone,
+        prepaid=buyer.terms.prepaid,
         version=version,
         closed=closed,
     )

@@ -209,6 +209,11 @@ def _contract(
     _price(path, terms, found)
     _hours(path, terms, zone, found)
     _in_doubt(path, terms, buyer, found)
+    if buyer is not None and buyer.prepaid and terms.cap_mode != "strict":
+        message = (
+            f"{terms.buyer} pays ahead, and only the database's fence never oversteps what it has"
+        )
+        found.problem((*path, "cap_mode"), message, 'cap_mode = "strict"')
     if terms.returns is not None:
         return_checks.policy((*path, "returns"), terms.returns, zone, found)
     schema = schemas.get(terms.vertical)

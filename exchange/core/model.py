@@ -107,7 +107,8 @@ class Cap(Fact, frozen=True, kw_only=True):
 
 
 class Contract(Fact, frozen=True, kw_only=True):
-    """A contract in force. `price_micros` is `None` when the buyer bids."""
+    """A contract in force. `price_micros` is `None` when the buyer bids; `prepaid`: its buyer pays
+    ahead."""
 
     id: int
     key: str
@@ -119,6 +120,7 @@ class Contract(Fact, frozen=True, kw_only=True):
     bid_max_micros: int | None
     caps: tuple[Cap, ...]
     time_zone: str | None
+    prepaid: bool = False
     version: int = 1
     closed: bool = False
 

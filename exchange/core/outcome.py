@@ -165,6 +165,8 @@ def _phrase(turn: Turned) -> str:
             return f"{buyer} was sent it and has not clearly answered"
         case Loss.CAP_LOST:
             return f"{buyer}'s cap was full"
+        case Loss.OUT_OF_CREDIT:
+            return f"what {buyer} paid ahead did not cover it"
         case Loss.CAPS_UNREADABLE:
             return f"{buyer}'s caps could not be checked"
         case Loss.EXPIRED | Loss.BID_EXPIRED:

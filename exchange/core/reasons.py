@@ -90,6 +90,7 @@ class Loss(_Code):
     CAPS_UNREADABLE = 510, "The caps of this buyer cannot be checked now, so nothing is sold to it."
     DEADLINE_SPENT = 511, "The time for the post was used up before this bid's turn came."
     SOURCE_PAUSED = 512, "The lead's source or sub_id was paused at this buyer after the bid."
+    OUT_OF_CREDIT = 513, "What the buyer paid ahead does not cover the price."
 
 
 class Reason(_Code):

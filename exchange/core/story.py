@@ -32,6 +32,7 @@ from exchange.core.outcome import Turned, sentence
 from exchange.core.payouts import words
 from exchange.core.reasons import Loss, NonBid
 from exchange.core.return_story import ReturnStory, return_story
+from exchange.core.wallets import left_micros, wallet_currency
 
 # --- what is told ---------------------------------------------------------------------------------
 
@@ -375,6 +376,16 @@ def _buyer_of(contract_id: int, names: _Names) -> str:
 
 
 def _cap(used: Used, names: _Names) -> CapStory:
+    if currency := wallet_currency(used.win):
+        return CapStory(
+            contract=names.contract(used.contract_id),
+            cap=f"left of what was paid ahead, {currency}",
+            segment="",
+            used=text_of(left_micros(used.used)),
+            held=text_of(used.held),
+            limit="",
+            resets_at=None,
+        )
     contract = names.book.contracts.get(used.contract_id)
     cap = (
         contract.caps[used.cap_index] if contract and used.cap_index < len(contract.caps) else None

@@ -150,7 +150,8 @@ class SellerTerms(Terms, frozen=True, kw_only=True):
 
 class BuyerTerms(Terms, frozen=True, kw_only=True):
     """A party that bids and receives. `secret` names a stored secret (`exchange secret set`);
-    `webhook_url` is told what a person or time decided on its returns."""
+    `webhook_url` is told what a person or time decided on its returns. `prepaid`: it buys from what
+    it paid ahead, and never beyond (`wallets`)."""
 
     ping_url: str
     post_url: str
@@ -162,6 +163,7 @@ class BuyerTerms(Terms, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     webhook_url: str | None = None
     webhook_secret: str | None = None
+    prepaid: bool = False
     in_flight_max: int = 64
     post_timeout_ms: int = 10_000
     tls_ca: str | None = None

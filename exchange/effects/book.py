@@ -242,6 +242,7 @@ class BookStore:
                     await self._make(connection, kind, mine, objects)
                     await self._write(connection, kind, version, mine, objects)
             await connection.execute(sql["recounts_due"], version)
+            await connection.fetch(sql["wallets_due"], version)
             detail = {"version": version, "changes": [_told(change) for change in changes]}
             await connection.execute(sql["audit"], by, "market.apply", f"version {version}", detail)
         return version

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from exchange.core.book import Book
-from exchange.core.caps import Window, resets_at, windows
+from exchange.core.caps import Window, resets_at
 from exchange.core.filters import Gate, closed_mask, why_not
 from exchange.core.material import AttemptFacts, Heard, Material, Used
 from exchange.core.model import (
@@ -27,12 +27,14 @@ from exchange.core.model import (
 )
 from exchange.core.reasons import NonBid, Reason
 from exchange.core.story import Story, story_of
+from exchange.core.wallets import WALLET_INDEX, is_counted, sale_windows
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.stories import Bids, LeadKept, Mask, Stories
 
 CAPS_TOLD_MAX = 20
 """Contracts whose caps are told: the ranked ones and those that were full; a page has an end."""
+_FULL = frozenset({NonBid.CAP_FULL, NonBid.OUT_OF_CREDIT})
 
 
 class NoSuchStory(Fact, frozen=True, kw_only=True):
@@ -127,11 +129,11 @@ class Explain:
             return ()
         prices = {one.contract_id: one.price_micros for one in heard.ranking}
         prices |= {one.contract_id: one.price_micros for one in attempts}
-        full = [key for key, code in not_asked.items() if code is NonBid.CAP_FULL]
+        full = [key for key, code in not_asked.items() if code in _FULL]
         told: list[Used] = []
         for contract_id in [*prices, *full][:CAPS_TOLD_MAX]:
             contract = book.contracts.get(contract_id)
-            if contract is not None and contract.caps:
+            if contract is not None and is_counted(contract):
                 told += await self._used_by(contract, prices.get(contract_id, 0), heard, book)
         return tuple(told)
 
@@ -141,8 +143,13 @@ class Explain:
         buyer = book.buyers.get(contract.buyer_id)
         zone = contract.time_zone or (buyer.terms.time_zone if buyer else None)
         at = heard.ping.received_at
-        held = windows(
-            contract, fields=heard.ping.fields, price_micros=price_micros, at=at, zone=zone
+        held = sale_windows(
+            contract,
+            fields=heard.ping.fields,
+            price_micros=price_micros,
+            at=at,
+            zone=zone,
+            currency=book.verticals[contract.vertical_id].terms.currency,
         )
         used = await self._amounts(contract.buyer_id, held)
         return [
@@ -153,7 +160,9 @@ class Explain:
                 used=used[window.win][0],
                 held=used[window.win][1],
                 limit=window.limit,
-                resets_at=resets_at(contract.caps[window.cap_index], at, zone),
+                resets_at=None
+                if window.cap_index == WALLET_INDEX
+                else resets_at(contract.caps[window.cap_index], at, zone),
             )
             for window in held
             if window.win in used

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from exchange.core.auction import Ranking
-from exchange.core.caps import windows
 from exchange.core.model import Candidate, Ping
+from exchange.core.wallets import is_counted, sale_windows
 from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.flows.standing import FullWindow, Standing
@@ -48,18 +48,19 @@ class Holding:
         if ping.test or not candidates:
             return False
         contract = self._standing.book.contracts[candidates[0].contract_id]
-        return contract.terms.hold == "offer" and bool(contract.caps)
+        return contract.terms.hold == "offer" and is_counted(contract)
 
     async def _reserved(self, ping: Ping, candidate: Candidate) -> Candidate | None:
         book = self._standing.book
         contract = book.contracts[candidate.contract_id]
         zone = contract.time_zone or book.buyers[contract.buyer_id].terms.time_zone
-        held = windows(
+        held = sale_windows(
             contract,
             fields=ping.fields,
             price_micros=candidate.price_micros,
             at=ping.received_at,
             zone=zone,
+            currency=book.verticals[contract.vertical_id].terms.currency,
         )
         attempt_id = self._clock.new_id()
         reserved = await self._caps.reserve(contract.buyer_id, attempt_id, held, self._ttl_ms)

@@ -25,12 +25,13 @@ from exchange.core import attempts
 from exchange.core.attempts import Ended, Opening
 from exchange.core.auction import at_promise
 from exchange.core.book import Book
-from exchange.core.caps import Window, windows
+from exchange.core.caps import Window
 from exchange.core.consent import is_named
 from exchange.core.filters import meets
 from exchange.core.model import Buyer, Candidate, Contract
 from exchange.core.reasons import Delivery, Loss
 from exchange.core.records import AttemptRow, CommitAnswer
+from exchange.core.wallets import is_counted, sale_windows, wallet_currency
 from exchange.effects.buyers import Buyers
 from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
@@ -117,8 +118,8 @@ class Sales:
         is_held = candidate.attempt_id is not None
         reserved = await self._reserve(run, contract, attempt_id, held, is_held=is_held)
         if not isinstance(reserved, Reserved):
-            full = isinstance(reserved, Full)
-            run.step(candidate, Loss.CAP_LOST if full else Loss.CAPS_UNREADABLE)
+            is_full = isinstance(reserved, Full)
+            run.step(candidate, _full(reserved.win) if is_full else Loss.CAPS_UNREADABLE)
             return
         if not await self._may_try(buyer.id):
             if held and candidate.attempt_id is None:
@@ -171,14 +172,15 @@ class Sales:
         self, deal: Deal, contract: Contract, buyer: Buyer, candidate: Candidate
     ) -> tuple[Window, ...]:
         """The cap windows this sale counts in; a test counts in none."""
-        if deal.test or not contract.caps:
+        if deal.test or not is_counted(contract):
             return ()
-        return windows(
+        return sale_windows(
             contract,
             fields=deal.fields,
             price_micros=candidate.price_micros,
             at=self._clock.now() if candidate.attempt_id is None else deal.pinged_at,
             zone=contract.time_zone or buyer.terms.time_zone,
+            currency=deal.vertical.terms.currency,
         )
 
     async def _reserve(
@@ -285,7 +287,7 @@ class Sales:
             return True
         await self._not_made(candidate, attempt)
         if answer.kind == "cap":
-            run.step(candidate, Loss.CAP_LOST, attempt_id=attempt.attempt_id)
+            run.step(candidate, _full(answer.win or ""), attempt_id=attempt.attempt_id)
             self._note_full(run.deal, contract, answer.win or "", held)
         elif answer.kind == "duplicate":
             run.is_duplicate = True
@@ -484,3 +486,8 @@ def is_trading(book: Book, contract: Contract, buyer: Buyer) -> bool:
         or book.is_off("contract", contract.id)
         or book.is_off("buyer", buyer.id)
     )
+
+
+def _full(win: str) -> Loss:
+    """Why a full window is a loss: nothing is left in a wallet, or a cap filled meanwhile."""
+    return Loss.OUT_OF_CREDIT if wallet_currency(win) else Loss.CAP_LOST

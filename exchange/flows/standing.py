@@ -24,6 +24,7 @@ from exchange.core.filters import Index, closed_mask
 from exchange.core.model import Buyer, Contract, Ping
 from exchange.core.reasons import NonBid
 from exchange.core.source_pauses import Feed
+from exchange.core.wallets import wallet_currency
 from exchange.effects.buyers import Buyers, Endpoint
 
 KINDS = ("ping", "post", "status")
@@ -51,22 +52,26 @@ class Secrets(Protocol):
 
 
 class FullWindow(msgspec.Struct, frozen=True):
-    """A cap window found full: whose, and the segment it is full for (`each`, value)."""
+    """A cap window found full: whose, and the segment it is full for (`each`, value); or a wallet
+    with nothing left, by its `currency`."""
 
     contract_id: int
     buyer_id: int
     win: str
     segment: tuple[str, Any] | None
+    currency: str | None = None
 
     @classmethod
     def of(cls, contract: Contract, window: Window, fields: Mapping[str, Any]) -> "FullWindow":
         """The window of a contract, as a lead or ping with these fields found it."""
-        each = contract.caps[window.cap_index].each
+        currency = wallet_currency(window.win)
+        each = None if currency else contract.caps[window.cap_index].each
         return cls(
             contract_id=contract.id,
             buyer_id=contract.buyer_id,
             win=window.win,
             segment=None if each is None else (each, fields.get(each)),
+            currency=currency,
         )
 
 
@@ -226,6 +231,7 @@ class Standing:
                 (NonBid.BUYER_BRAKED, _buyers_mask(index, braked)),
                 (NonBid.OUT_OF_HOURS, self._closed(vertical_id, index, now)),
                 (NonBid.CAP_FULL, full),
+                (NonBid.OUT_OF_CREDIT, _buyers_mask(index, self._out_of_credit(index))),
                 (NonBid.UNHEALTHY, _buyers_mask(index, resting)),
             )
             self._gates[vertical_id] = tuple(gate for gate in gates if gate[1])
@@ -258,12 +264,17 @@ class Standing:
             known = self._hours[vertical_id] = (index, minute, closed_mask(index, now))
         return known[2]
 
+    def _out_of_credit(self, index: Index) -> list[int]:
+        """The buyers with nothing left in the wallet of this vertical's currency."""
+        currency = index.vertical.terms.currency
+        return [full.buyer_id for full in self._full.values() if full.currency == currency]
+
     def _full_masks(self, index: Index) -> tuple[int, dict[str, dict[Any, int]]]:
         whole = 0
         segments: dict[str, dict[Any, int]] = {}
         for full in self._full.values():
             slot = index.slot_of.get(full.contract_id)
-            if slot is None:
+            if slot is None or full.currency is not None:
                 continue
             if full.segment is None:
                 whole |= 1 << slot
@@ -310,10 +321,13 @@ class Standing:
     # --- learning ---------------------------------------------------------------------------------
 
     def note_full(self, full: FullWindow, now: datetime) -> None:
-        """A reserve answered that this window is full: bits of its own vertical alone change."""
+        """A reserve answered that this window is full: bits of its own vertical alone change, those
+        of a wallet in all."""
         self._full[(full.buyer_id, full.win)] = full
         contract = self.book.contracts.get(full.contract_id)
-        if contract is not None and contract.vertical_id in self.book.indexes:
+        if full.currency is not None:
+            self.refresh(now)
+        elif contract is not None and contract.vertical_id in self.book.indexes:
             self._refresh((contract.vertical_id,), now)
 
     def full_windows(self) -> Iterable[FullWindow]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from exchange.core.caps import cap_of, parts_of, period_of
+from exchange.core.wallets import WHOLE, left_micros
 from exchange.effects.caps import Caps
 from exchange.effects.clock import Clock
 from exchange.effects.leads import Leads
@@ -65,6 +66,8 @@ class Watch:
         """Room under the cap as the market now has it, or a window that is over (its period, or in
         the zone that it was named in): its next ping is tried, and the reserve of its next post
         tells."""
+        if full.currency is not None:
+            return left_micros(sum(used.get(full.win, (WHOLE, 0)))) > 0
         contract = self._standing.book.contracts.get(full.contract_id)
         cap = None if contract is None else cap_of(contract, full.win)
         if contract is None or cap is None:

@@ -199,6 +199,22 @@ moved AS (
 INSERT INTO cap_generation (buyer_id, due_version) SELECT buyer_id, $1 FROM moved ORDER BY buyer_id
 ON CONFLICT (buyer_id) DO UPDATE SET due_version = excluded.due_version
 
+-- name: wallets_due
+-- Buyers that pay ahead by this version, in every currency of the market: their wallets are opened, or
+-- counted anew by the ledger where the buyer paid otherwise before.
+SELECT open_wallet(b.buyer_id, v.currency, $1)
+FROM (
+    SELECT DISTINCT ON (buyer_id) buyer_id, doc, version FROM buyer_version
+    ORDER BY buyer_id, version DESC
+) b
+CROSS JOIN (SELECT DISTINCT doc->>'currency' AS currency FROM vertical_version) v
+LEFT JOIN buyer_version p ON p.buyer_id = b.buyer_id AND p.version = b.version - 1
+WHERE (b.doc->>'prepaid')::boolean AND v.currency IS NOT NULL
+  AND (NOT coalesce((p.doc->>'prepaid')::boolean, false)
+       OR NOT EXISTS (SELECT FROM wallet w
+                      WHERE w.buyer_id = b.buyer_id AND w.currency = v.currency))
+ORDER BY b.buyer_id, v.currency
+
 -- name: audit
 -- Who did what, to what.
 INSERT INTO audit (by, action, subject, detail) VALUES ($1, $2, $3, $4)

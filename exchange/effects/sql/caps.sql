@@ -33,13 +33,13 @@ WHERE buyer_id = $1
 --
 -- Sold amounts are those of the attempts, less what was given back for a returned sale (its claim is
 -- released) and with what a recount carried, or what the fence of strict caps has, whichever is more:
--- a market that changes its mode within a window is then still counted whole. Attempts older than any month count only where a
--- contract has, or had, a cap for its total.
+-- a market that changes its mode within a window is then still counted whole. Attempts older than any
+-- month count only where a contract has, or had, a cap for its total, or the buyer a wallet.
 WITH has_total AS (
     SELECT EXISTS (
         SELECT FROM contract c JOIN contract_version v ON v.contract_id = c.id
         WHERE c.buyer_id = $1 AND v.doc->'caps' @> '[{"per": "total"}]'
-    ) AS yes
+    ) OR EXISTS (SELECT FROM wallet WHERE buyer_id = $1) AS yes
 ),
 part AS MATERIALIZED (
     SELECT a.attempt_id, a.state, a.updated_at, w->>0 AS win, (w->>2)::bigint AS amount,
@@ -71,3 +71,8 @@ UNION ALL
 SELECT 'ended', attempt_id::text, CASE WHEN bool_or(undone) THEN 'U' ELSE 'C' END, 0
 FROM part WHERE state = 'sold' AND updated_at > now() - make_interval(secs => $2)
 GROUP BY attempt_id
+UNION ALL
+-- What moved a wallet beside sales is in what it carries; it may yet be told.
+SELECT 'ended', transfer_id::text, CASE WHEN delta_micros < 0 THEN 'U' ELSE 'C' END, 0
+FROM wallet_move
+WHERE buyer_id = $1 AND (NOT is_told OR at > now() - make_interval(secs => $2))
