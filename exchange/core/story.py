@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from exchange.core.book import Book
-from exchange.core.caps import parts_of
+from exchange.core.cap_story import CapStory, cap_story
 from exchange.core.custody import verify
 from exchange.core.material import (
     AttemptFacts,
@@ -26,13 +26,12 @@ from exchange.core.material import (
     losses_of,
     ranked,
 )
-from exchange.core.model import Candidate, Contract, ContractAnswer, Fact, Ping
+from exchange.core.model import Candidate, ContractAnswer, Fact, Ping
 from exchange.core.money import text_of
 from exchange.core.outcome import Turned, sentence
 from exchange.core.payouts import words
 from exchange.core.reasons import Loss, NonBid
 from exchange.core.return_story import ReturnStory, return_story
-from exchange.core.wallets import left_micros, wallet_currency
 
 # --- what is told ---------------------------------------------------------------------------------
 
@@ -56,18 +55,6 @@ class ContractStory(Fact, frozen=True, kw_only=True):
     rank: int | None = None
     loss: int | None = None
     loss_says: str = ""
-
-
-class CapStory(Fact, frozen=True, kw_only=True):
-    """One cap window, as it stands now."""
-
-    contract: str
-    cap: str
-    segment: str
-    used: str
-    held: str
-    limit: str
-    resets_at: datetime | None
 
 
 class EventStory(Fact, frozen=True, kw_only=True):
@@ -376,43 +363,8 @@ def _buyer_of(contract_id: int, names: _Names) -> str:
 
 
 def _cap(used: Used, names: _Names) -> CapStory:
-    if currency := wallet_currency(used.win):
-        return CapStory(
-            contract=names.contract(used.contract_id),
-            cap=f"left of what was paid ahead, {currency}",
-            segment="",
-            used=text_of(left_micros(used.used)),
-            held=text_of(used.held),
-            limit="",
-            resets_at=None,
-        )
     contract = names.book.contracts.get(used.contract_id)
-    cap = (
-        contract.caps[used.cap_index] if contract and used.cap_index < len(contract.caps) else None
-    )
-    is_money = cap is not None and cap.unit == "money"
-
-    def amount(value: int) -> str:
-        return text_of(value) if is_money else str(value)
-
-    return CapStory(
-        contract=names.contract(used.contract_id),
-        cap=_cap_words(contract, used.cap_index),
-        segment=parts_of(used.win).segment or "",
-        used=amount(used.used),
-        held=amount(used.held),
-        limit=amount(used.limit),
-        resets_at=used.resets_at,
-    )
-
-
-def _cap_words(contract: Contract | None, index: int) -> str:
-    if contract is None or index >= len(contract.caps):
-        return f"cap {index}"
-    cap = contract.caps[index]
-    period = "in total" if cap.per == "total" else f"per {cap.per}"
-    each = f" for each {cap.each}" if cap.each else ""
-    return f"{cap.unit} {period}{each}"
+    return cap_story(used, contract, key=names.contract(used.contract_id))
 
 
 def _attempt(attempt: AttemptFacts, events: Sequence[EventFacts], names: _Names) -> AttemptStory:
