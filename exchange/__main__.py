@@ -23,6 +23,7 @@ from exchange.app import (
     finance_commands,
     market_commands,
     mending_commands,
+    reconcile_commands,
     return_import_commands,
     returns_commands,
     source_commands,
@@ -170,7 +171,7 @@ cli.command()(top)
 cli.command()(mending_commands.explain)
 cli.add_typer(mending_commands.doubt, name="doubt", no_args_is_help=True)
 cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)
-cli.command("reconcile")(finance_commands.reconcile_file)
+cli.add_typer(reconcile_commands.cli, name="reconcile", no_args_is_help=True)
 cli.command()(finance_commands.statement)
 returns_commands.returns.command("import")(return_import_commands.returns_import)
 returns_commands.returns.command("headers")(return_import_commands.returns_headers)

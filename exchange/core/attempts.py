@@ -78,8 +78,8 @@ class Selling(Fact, frozen=True, kw_only=True):
 
 class Ended(Fact, frozen=True, kw_only=True):
     """What became of an attempt. `old` is the state it is moved from; `resolved_by` says who found
-    out when it was not the post itself (`inquiry`, `repost`, `callback`, `policy`, or a person's
-    name)."""
+    out when it was not the post itself (`inquiry`, `repost`, `callback`, `policy`, `partner file`,
+    or a person's name), `evidence` by what."""
 
     attempt: AttemptRow
     delivery: Delivery
@@ -90,6 +90,7 @@ class Ended(Fact, frozen=True, kw_only=True):
     resolved_by: str | None = None
     written_off: bool = False
     next_check_at: datetime | None = None
+    evidence: str | None = None
 
     @property
     def new(self) -> str:
@@ -262,6 +263,7 @@ def _event(last: Ended) -> AttemptEventRow:
                 ("buyer_ref", last.buyer_ref),
                 ("buyer_reason", last.buyer_reason),
                 ("resolved_by", last.resolved_by),
+                ("evidence", last.evidence),
             )
             if value is not None
         },
@@ -290,6 +292,7 @@ def _ended_event(chain: Chain, last: Ended) -> Chain:
         state=last.new,
         was_in_doubt=last.old == "unknown",
         by=last.resolved_by,
+        evidence=last.evidence,
         buyer_ref=last.buyer_ref,
     )
     return chain.append(kind, last.at, body)

@@ -389,6 +389,7 @@ def ended_event(
     state: str,
     was_in_doubt: bool,
     by: str | None = None,
+    evidence: str | None = None,
     buyer_ref: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Kind and body of what an attempt came to (`state` as the lifecycle names it): `accepted`,
@@ -398,6 +399,7 @@ def ended_event(
     body: dict[str, Any] = {"attempt_id": attempt_id, "buyer_id": buyer_id}
     if was_in_doubt:
         body |= {"came_to": kind, "by": by or "post"}
+        body |= {} if evidence is None else {"evidence": evidence}
         kind = "written_off" if kind == "written_off" else "resolved"
     if buyer_ref is not None:
         body["buyer_ref"] = buyer_ref

@@ -37,14 +37,15 @@ class Reading(Fact, frozen=True, kw_only=True):
 
 
 class Finding(Fact, frozen=True, kw_only=True):
-    """How a doubt ends: `by` says who found out (`inquiry`, `repost`, `policy`, `callback`, or a
-    person)."""
+    """How a doubt ends: `by` says who found out (`inquiry`, `repost`, `policy`, `callback`,
+    `partner file`, or a person); `evidence` names what shows it, such as a file by its hash."""
 
     outcome: Literal["sold", "rejected", "written_off"]
     by: str
     buyer_ref: str | None = None
     buyer_reason: str | None = None
     redirect_url: str | None = None
+    evidence: str | None = None
 
 
 def steps_due(

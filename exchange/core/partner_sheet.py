@@ -47,6 +47,17 @@ WORDS: Final[dict[Field, tuple[str, ...]]] = {
     "status": ("status", "state of sale", "lead status", "disposition", "result", "outcome"),
 }
 """Header words by field, surest first; a header is compared in lower case, letters and digits."""
+SELLER_WORDS: Final[dict[Field, tuple[str, ...]]] = WORDS | {
+    "reference": (
+        *("external id", "our reference", "seller ref", "reference", "ref", "click id", "our id"),
+        *("record id", "order id", "id"),
+    ),
+    "amount": (
+        *("payout", "our payout", "revenue", "earnings", "earned", "commission"),
+        *WORDS["amount"],
+    ),
+}
+"""The same of a seller's file: its own id is the lead's `external_id`, its money the payout."""
 
 STATUSES: Final[dict[str, Status]] = {
     **dict.fromkeys(
@@ -149,10 +160,11 @@ class Reader:
         except Cannot as cannot:
             return Unread(line=number, column=self._layout.headers[field], why=str(cannot))
         our_id = cell_text(cell.get("our_id")).lower()
+        is_ours = _UUID.fullmatch(our_id) is not None
         read = TheirLine(
             line=number,
-            our_id=our_id if _UUID.fullmatch(our_id) else "",
-            reference=cell_text(cell.get("reference"))[:TEXT_MAX],
+            our_id=our_id if is_ours else "",
+            reference=self._reference(cell, our_id if not is_ours else ""),
             persons=persons_of(
                 cell_text(cell.get("phone")), cell_text(cell.get("email")), self._hashed
             ),
@@ -164,6 +176,14 @@ class Reader:
         if not (read.our_id or read.reference or read.persons):
             return Unread(line=number, column="", why="it names no id, reference, phone or e-mail")
         return read
+
+    def _reference(self, cell: Mapping[Field, Any], other_id: str) -> str:
+        """Their own id. Where no column is said to hold it, what a partner calls the lead's id and
+        is none of ours is theirs; a word such as "Total" is nobody's."""
+        if "reference" in self._layout.places:
+            return cell_text(cell.get("reference"))[:TEXT_MAX]
+        is_id = any(character.isdigit() for character in other_id)
+        return cell_text(cell.get("our_id"))[:TEXT_MAX] if is_id else ""
 
 
 def persons_of(phone: str, email: str, hashed: Hashed) -> tuple[Person, ...]:

@@ -120,6 +120,7 @@ def ending(case: Case, finding: Finding, *, at: datetime, told: Told) -> CommitU
         old="unknown",
         resolved_by=finding.by,
         written_off=finding.outcome == "written_off",
+        evidence=finding.evidence,
     )
     state = _lead_state(case, finding)
     reply = None if state == "in_doubt" else _reply(case, finding, told)

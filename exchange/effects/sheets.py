@@ -8,6 +8,7 @@ cell says is the caller's to judge; nothing of it stands in any message.
 
 import codecs
 import csv
+import hashlib
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -61,6 +62,15 @@ def rows(path: Path, limits: SheetLimits) -> Iterator[Row]:
         raise BadSheet(f"it cannot be read: {bad.strerror}") from None
     if not count:
         raise BadSheet("it is empty")
+
+
+def sha256_of(path: Path) -> bytes:
+    """What names a file for good. Raises `BadSheet`."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as bad:
+        raise BadSheet(f"it cannot be read: {bad.strerror}") from None
 
 
 def _check(number: int, count: int, cells: Sequence[Any], limits: SheetLimits) -> None:

@@ -144,9 +144,11 @@ class Resolving:
         buyer_id: int | None = None,
         buyer_ref: str | None = None,
         buyer_reason: str | None = None,
+        evidence: str | None = None,
     ) -> Resolved:
-        """Ends the doubt about one attempt. `by` is `callback` or who says so; `buyer_id` narrows
-        to that buyer's attempts: a buyer cannot speak for another. Raises `CommitsDown`."""
+        """Ends the doubt about one attempt. `by` is `callback` or who says so, `evidence` what
+        shows it; `buyer_id` narrows to that buyer's attempts: a buyer cannot speak for another.
+        Raises `CommitsDown`."""
         case = await self._case(attempt_id, buyer_id)
         if case is None:
             return Resolved(kind="no_such")
@@ -162,6 +164,7 @@ class Resolving:
             by=by,
             buyer_ref=ref_of_sale(buyer_ref),
             buyer_reason=reason_code(buyer_reason),
+            evidence=evidence,
         )
         if await self._endings.end(case, found):
             return Resolved(kind="done", state=outcome, lead_id=case.lead.lead_id)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from exchange.core.messages import Refusal
 from exchange.core.model import Fact
+from exchange.core.partner_lines import Side
 from exchange.core.partner_sheet import Hashed, layout_of, words_of
 from exchange.core.return_ahead import Ahead
 from exchange.core.return_cases import ReturnCase
@@ -44,7 +45,7 @@ WAITING: Final = frozenset({"referred", "appealed", "requested"})
 class Partners(Protocol):
     """Who knows the buyers."""
 
-    async def partner(self, buyer_key: str) -> Partner | None: ...
+    async def partner(self, side: Side, key: str) -> Partner | None: ...
 
 
 class CannotImport(Exception):
@@ -183,7 +184,7 @@ class SheetReturns:
     # --- parts ------------------------------------------------------------------------------------
 
     async def _partner(self, buyer: str) -> Partner:
-        partner = await self._partners.partner(buyer)
+        partner = await self._partners.partner("buyer", buyer)
         if partner is None:
             raise CannotImport(f"there is no buyer {buyer}")
         return partner

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from exchange.core.partner_lines import OurLine, TheirLine
-from exchange.core.reconciliation import Finding, Matching, Terms, Total, findings_of
+from exchange.core.reconciliation import Matching, Terms, findings_of
+from exchange.core.verdicts import Finding, Total
 
 ZONE = ZoneInfo("America/New_York")
 TERMS = Terms(zone=ZONE, tolerance_days=1)
@@ -25,7 +26,7 @@ def our(number: int = 1, **given: Any) -> OurLine:
     line = OurLine(
         attempt_id=f"attempt-{number:06d}",
         lead_id=f"lead-{number:06d}",
-        buyer_ref=f"ref-{number}",
+        reference=f"ref-{number}",
         persons=(("phone", b"p%d" % number), ("email", b"e%d" % number)),
         sold_at=NOON,
         price_micros=PRICE,
@@ -41,7 +42,7 @@ def told(sale: OurLine, line: int = 2, **given: Any) -> TheirLine:
     same = TheirLine(
         line=line,
         our_id=sale.attempt_id,
-        reference=sale.buyer_ref or "",
+        reference=sale.reference or "",
         persons=sale.persons,
         on=sale.sold_at.astimezone(ZONE).date(),
         amount_micros=sale.price_micros,
@@ -251,7 +252,7 @@ def doctored(
                 lines = []
                 seeded[kind].add(sale.attempt_id)
             case "only_theirs":
-                stray = our(10**6 + place, buyer_ref="nobody's", sold_at=sale.sold_at)
+                stray = our(10**6 + place, reference="nobody's", sold_at=sale.sold_at)
                 lines.append(told(stray, 10 * place + 5, our_id="", reference=""))
                 seeded[kind].add(10 * place + 5)
             case "other_price":

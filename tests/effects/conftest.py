@@ -103,6 +103,40 @@ FORMS: dict[str, dict[str, Any]] = {
     "idem": {"seller_id": SELLER, "fingerprint": HASH},
     "audit": {"by": "test", "action": "a"},
     "closed_mask": {"vertical_id": 1, "book_version": 1, "gates": {}},
+    "reconciliation": {
+        "by": "test",
+        "side": "buyer",
+        "party_id": BUYER,
+        "file_sha256": HASH,
+        "first_day": datetime(2026, 3, 1, tzinfo=UTC).date(),
+        "last_day": datetime(2026, 3, 31, tzinfo=UTC).date(),
+        "zone": "UTC",
+        "tolerance_days": 1,
+        "currency": "",
+        "columns": ["our_id"],
+        "our_lines": 1,
+        "their_lines": 1,
+        "outside": 0,
+        "unread": [],
+        "differences": 1,
+        "ambiguous": 0,
+        "totals": [],
+    },
+    "reconciliation_finding": {
+        "number": 1,
+        "key": bytes(16),
+        "party_id": BUYER,
+        "verdict": "only_ours",
+        "doc": {},
+    },
+    "reconciliation_settlement": {
+        "number": 1,
+        "party_id": BUYER,
+        "key": bytes(16),
+        "is_settled": True,
+        "by": "test",
+        "why": "told them",
+    },
 }
 FRESH_IDS = {
     "ping": ["ping_id"],
@@ -119,6 +153,8 @@ FRESH_IDS = {
     "cap_window": ["win"],
     "cap_claim": ["lead_id", "attempt_id"],
     "idem": ["lead_id", "key"],
+    "reconciliation": ["reconciliation_id"],
+    "reconciliation_settlement": ["settlement_id"],
 }
 MOMENTS = {
     "ping": ["received_at"],
@@ -172,6 +208,9 @@ class Rows:
         number = await self._connection.fetchval("SELECT count(*) FROM custody_leaf")
         await self.add("custody_leaf", **lead, leaf_index=number)
         await self.add("closed_mask", mask_id=number)
+        run = {"reconciliation_id": (await self.add("reconciliation"))["reconciliation_id"]}
+        await self.add("reconciliation_finding", **run)
+        await self.add("reconciliation_settlement", **run)
         return str(attempt["lead_id"])
 
     async def _add_market(self) -> None:

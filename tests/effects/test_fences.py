@@ -33,6 +33,9 @@ FACTS = {  # each with a change of it that would pass, were it allowed
     "buyer_version": "doc = '{}'",
     "contract_version": "doc = '{}'",
     "account": "currency = 'EUR'",
+    "reconciliation": "by = 'x'",
+    "reconciliation_finding": "verdict = 'only_ours'",
+    "reconciliation_settlement": "why = 'never'",
 }
 KEPT = ("lead", "attempt", "sale_slot", "outbox", "return_case", "cap_window", "cap_claim", "idem")
 OTHER_BUYER = 22
