@@ -16,15 +16,16 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from exchange.core import billing_checks
 from exchange.core.findings import Found
 from exchange.core.market_checks import checked
 from exchange.core.model import Fact
 from exchange.core.money import AMOUNT_MICROS_MAX, PRICE_MICROS_MAX, BadMoney, micros_of
-from exchange.core.terms import MarketDoc
+from exchange.core.terms import HouseTerms, MarketDoc
 from exchange.core.toml_lines import Path, lines_of
 
 MONEY: Final = frozenset(
-    {"price", "bid_min", "bid_max", "floor", "fixed", "loss_max", "money", "refer_over"}
+    {"price", "bid_min", "bid_max", "floor", "fixed", "loss_max", "minimum", "money", "refer_over"}
 )
 """Settings that hold money: decimal strings, because a TOML float is not exact."""
 _NOT_YET: Final = {
@@ -73,6 +74,20 @@ def read_market(text: str, *, dialects: frozenset[str] | None = None) -> Reading
         problems=tuple(problems),
         warnings=tuple(_placed(sense.warnings, lines)),
     )
+
+
+def read_house(text: str) -> tuple[HouseTerms | None, tuple[MarketProblem, ...]]:
+    """Read and check the house's own file; the terms are there when there are no problems."""
+    try:
+        raw = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        return None, (_syntax(str(error), text),)
+    found = Found()
+    terms = _struct(HouseTerms, raw, (), found)
+    if isinstance(terms, HouseTerms):
+        billing_checks.house(terms, found)
+    problems = tuple(_placed(found.problems, lines_of(text)))
+    return (None if problems else terms), problems
 
 
 def doc_of_json(doc: Any) -> MarketDoc:

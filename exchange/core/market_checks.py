@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from exchange.core import criteria, hours, payout_checks, return_checks
+from exchange.core import billing_checks, criteria, hours, payout_checks, return_checks
 from exchange.core.fields import CODE_CHARS_MAX, Schema
 from exchange.core.findings import Found, known_zone, near, zone_missing
 from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
@@ -148,6 +148,8 @@ def _seller(path: Path, terms: SellerTerms, found: Found) -> None:
         known_zone((*path, "time_zone"), terms.time_zone, found)
     if terms.clawback is not None:
         return_checks.clawback((*path, "clawback"), terms.clawback, terms.time_zone, found)
+    billing_checks.remittance((*path, "remittance"), terms.remittance, found)
+    billing_checks.paper((*path, "paper"), terms.paper, found)
     if not terms.sources:
         found.problem((*path, "sources"), "a seller has at least one source", '["main"]')
     if not isinstance(terms.sources, dict):
@@ -176,6 +178,8 @@ def _buyer(path: Path, terms: BuyerTerms, dialects: frozenset[str] | None, found
     if dialects is not None and terms.dialect not in dialects:
         where = (*path, "dialect")
         found.problem(where, f"nobody here speaks {terms.dialect}", near(terms.dialect, dialects))
+    billing_checks.billing((*path, "billing"), terms.billing, found)
+    billing_checks.paper((*path, "paper"), terms.paper, found)
     if terms.in_flight_max < 1:
         found.problem((*path, "in_flight_max"), "must be at least 1")
     if not 100 <= terms.post_timeout_ms <= 30_000:

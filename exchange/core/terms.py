@@ -132,6 +132,49 @@ class ClawbackTerms(WindowTerms, frozen=True, kw_only=True):
     share: Decimal = Decimal(1)
 
 
+class PaperTerms(Terms, frozen=True, kw_only=True):
+    """Who a party is on paper: `legal_name` (its `name` where left out), the lines of its address,
+    its tax number."""
+
+    legal_name: str = ""
+    address: tuple[str, ...] = ()
+    tax_id: str = ""
+
+
+class BankTerms(Terms, frozen=True, kw_only=True):
+    """An account that money is sent to: printed on papers and written in bank files, so no secret.
+    An `iban`, or an `account` number with the `routing` number of its bank; `bic` and the `bank`'s
+    name where the bank asks for them; `country` of the bank, two letters."""
+
+    holder: str = ""
+    bank: str = ""
+    iban: str = ""
+    account: str = ""
+    routing: str = ""
+    bic: str = ""
+    country: str = ""
+
+
+class BillingTerms(Terms, frozen=True, kw_only=True):
+    """How a buyer is billed: `cycle`, days until an invoice is due, and the `reference` (an order
+    number) that it wants to read on it."""
+
+    cycle: Literal["month", "week"] = "month"
+    terms_days: int = 30
+    reference: str = ""
+
+
+class RemittanceTerms(Terms, frozen=True, kw_only=True):
+    """How a seller's payouts are sent: `cycle`, how many days after the cycle's last day, from which `minimum`
+    on, to which account. Without one it is paid by hand."""
+
+    cycle: Literal["month", "week"] = "month"
+    hold_days: int = 0
+    minimum: str = "0"
+    reference: str = ""
+    bank: BankTerms | None = None
+
+
 class SellerTerms(Terms, frozen=True, kw_only=True):
     """A party that sends pings. `sources` may be a list of names (defaults) or a table of terms.
     Without `clawback` it keeps its payout whatever is returned."""
@@ -140,6 +183,8 @@ class SellerTerms(Terms, frozen=True, kw_only=True):
     margin: Margin = Margin()
     payout: PayoutTerms = PayoutTerms()
     clawback: ClawbackTerms | None = None
+    remittance: RemittanceTerms = RemittanceTerms()
+    paper: PaperTerms = PaperTerms()
     time_zone: str | None = None
     sources: dict[str, SourceTerms] | tuple[str, ...] = ()
     rate_per_s: int = 200
@@ -164,6 +209,8 @@ class BuyerTerms(Terms, frozen=True, kw_only=True):
     webhook_url: str | None = None
     webhook_secret: str | None = None
     prepaid: bool = False
+    billing: BillingTerms = BillingTerms()
+    paper: PaperTerms = PaperTerms()
     in_flight_max: int = 64
     post_timeout_ms: int = 10_000
     tls_ca: str | None = None
@@ -265,6 +312,15 @@ class ContractTerms(Terms, frozen=True, kw_only=True):
     in_doubt: InDoubtTerms = InDoubtTerms()
     returns: ReturnTerms | None = None
     paused: bool = False
+
+
+class HouseTerms(Terms, frozen=True, kw_only=True):
+    """The house on its own papers and as its bank knows it: a file of its own, for no market
+    version changes it."""
+
+    name: str = "The exchange"
+    paper: PaperTerms = PaperTerms()
+    bank: BankTerms | None = None
 
 
 class MarketDoc(Terms, frozen=True, kw_only=True):
