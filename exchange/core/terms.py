@@ -165,8 +165,8 @@ class BillingTerms(Terms, frozen=True, kw_only=True):
 
 
 class RemittanceTerms(Terms, frozen=True, kw_only=True):
-    """How a seller's payouts are sent: `cycle`, how many days after the cycle's last day, from which `minimum`
-    on, to which account. Without one it is paid by hand."""
+    """How a seller's payouts are sent: `cycle`, how many days after its last day, from which
+    `minimum` on, to which account. Without one it is paid by hand."""
 
     cycle: Literal["month", "week"] = "month"
     hold_days: int = 0

@@ -22,7 +22,7 @@ from exchange.core.documents import (
     billed_of,
 )
 from exchange.core.model import Fact
-from exchange.core.statements import LineKind, Party, Period
+from exchange.core.statements import Party, Period, kind_of
 from exchange.effects.sql import queries
 
 ROWS_AT_ONCE: Final = 10_000
@@ -30,7 +30,6 @@ ROWS_AT_ONCE: Final = 10_000
 SORT_MEMORY: Final = "256MB"
 """For the one query that sorts a month by party; without it the sort goes to disk in pieces."""
 
-SORTS: Final[dict[int, LineKind]] = {1: "sale", 2: "return", 3: "adjustment"}
 Make = Callable[[Mapping[DocumentKind, int], Sequence[InForce]], list[Document]]
 """What makes documents from the last numbers taken and from what is in force."""
 
@@ -195,7 +194,7 @@ def _line(row: Any) -> DocumentLine:
     of_lead = row["subject"] == "lead"
     return DocumentLine(
         at=row["at"],
-        kind=SORTS[row["sort"]] if of_lead else "adjustment",
+        kind=kind_of(row["subject"], row["code"]),
         document=row["attempt_id"] or row["lead_id"],
         lead_id=row["lead_id"] if of_lead else "",
         item=row["item"],

@@ -1,4 +1,4 @@
-"""Documents on the real Postgres: they come to what the ledger says, once, without a gap, for good."""
+"""Documents on the real Postgres: they come to what the ledger says, once, without a gap."""
 
 import asyncio
 import hashlib
@@ -182,8 +182,8 @@ async def test_a_run_that_fails_half_way_takes_no_number(
         ("serial = serial", "does not follow"),
         ("serial = serial + 1", "covers days"),
         (
-            "serial = serial + 1, since = since - interval '9 days', until = until - interval '9 days',"
-            " content = 'x'",
+            "serial = serial + 1, since = since - interval '9 days',"
+            " until = until - interval '9 days', content = 'x'",
             "hash_of_content",
         ),
     ],
@@ -271,8 +271,8 @@ async def test_documents_add_up_to_the_ledger_whatever_was_issued(
 def _document(serial: int) -> Document:
     period, content = days(-9, -9), b'{"total":"1.00"}'
     return Document(
-        document_id=str(uuid_utils.uuid7()), kind="invoice", year=_year(), serial=serial, party_id=3,
-        currency="USD", first_day=period.first, last_day=period.last, zone="UTC",
+        document_id=str(uuid_utils.uuid7()), kind="invoice", year=_year(), serial=serial,
+        party_id=3, currency="USD", first_day=period.first, last_day=period.last, zone="UTC",
         since=period.since, until=period.until, total_micros=1, line_count=1,
         issued_on=TODAY, due_on=TODAY, cites={}, cancels=None, content=content, issued_by="Dana",
     )  # fmt: skip

@@ -38,7 +38,7 @@ leg AS (
 ),
 moved AS MATERIALIZED (
     SELECT book, lead_id, attempt_id, at, min(day) AS day, min(subject) AS subject,
-           CASE WHEN code IN (1, 2) THEN 1 WHEN code IN (3, 4, 101, 102) THEN 2 ELSE 3 END AS sort,
+           CASE WHEN code IN (1, 2) THEN 1 WHEN code IN (3, 4, 101, 102) THEN 3 ELSE code END AS code,
            sum(micros)::bigint AS micros
     FROM leg
     GROUP BY book, lead_id, attempt_id, at, 7
@@ -46,13 +46,13 @@ moved AS MATERIALIZED (
 ),
 sold AS MATERIALIZED (
     SELECT book, lead_id, attempt_id, at FROM moved
-    WHERE sort = 1 AND (book, lead_id, attempt_id) IN (
-        SELECT book, lead_id, attempt_id FROM moved WHERE sort <> 1)
+    WHERE code = 1 AND (book, lead_id, attempt_id) IN (
+        SELECT book, lead_id, attempt_id FROM moved WHERE code <> 1)
 )
-SELECT o.party_id, o.currency, m.at, m.subject, m.sort, m.micros, m.lead_id::text, m.attempt_id::text,
+SELECT o.party_id, o.currency, m.at, m.subject, m.code, m.micros, m.lead_id::text, m.attempt_id::text,
        coalesce(CASE WHEN o.way = 1 THEN c.key ELSE s.key END, '') AS item,
        coalesce(CASE WHEN o.way = 1 THEN a.buyer_ref ELSE l.external_id END, '') AS reference,
-       coalesce(f.at, CASE WHEN m.sort <> 1 AND m.attempt_id IS NOT NULL THEN (
+       coalesce(f.at, CASE WHEN m.code <> 1 AND m.attempt_id IS NOT NULL THEN (
            SELECT min(t.at) FROM transfer t
            WHERE t.lead_id = m.lead_id AND t.day = m.day AND t.attempt_id = m.attempt_id
              AND t.code IN (1, 2)
@@ -60,7 +60,7 @@ SELECT o.party_id, o.currency, m.at, m.subject, m.sort, m.micros, m.lead_id::tex
 FROM moved m
 JOIN own o ON o.id = m.book
 LEFT JOIN sold f ON f.book = m.book AND f.lead_id = m.lead_id AND f.attempt_id = m.attempt_id
-                AND m.sort <> 1
+                AND m.code <> 1
 LEFT JOIN attempt a ON a.lead_id = m.lead_id AND a.day = m.day AND a.attempt_id = m.attempt_id
                    AND a.day <= $3
 LEFT JOIN lead l ON l.lead_id = m.lead_id AND l.day = m.day AND l.day <= $3 AND o.way = -1
