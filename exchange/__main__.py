@@ -21,8 +21,10 @@ import typer
 
 from exchange.app import (
     finance_commands,
+    ledger_commands,
     market_commands,
     mending_commands,
+    period_commands,
     reconcile_commands,
     return_import_commands,
     returns_commands,
@@ -178,7 +180,8 @@ returns_commands.returns.command("headers")(return_import_commands.returns_heade
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
 cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)
-cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)
+cli.add_typer(ledger_commands.ledger, name="ledger", no_args_is_help=True)
+cli.add_typer(period_commands.periods, name="period", no_args_is_help=True)
 cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
 
 

@@ -1,4 +1,4 @@
-"""Commands of finance: statements, the proof of the ledger."""
+"""Commands of finance: statements."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
-import msgspec
 import typer
 
 from exchange.app import finance_pages
@@ -25,7 +24,6 @@ from exchange.app.processes import servers
 from exchange.core.statements import Statement
 from exchange.effects.papers.statement_table import write_table
 from exchange.effects.postgres import HOUSE_PARTY, Role, connect
-from exchange.effects.proof import Proven, proven
 from exchange.effects.statements import PartyBooks
 from exchange.effects.vault import Vault
 from exchange.flows.statements import NoStatement, statements_of
@@ -111,27 +109,3 @@ def statement(
         print_json(made)
     else:
         finance_pages.statements(made, out)
-
-
-# --- the ledger -----------------------------------------------------------------------------------
-
-ledger = typer.Typer(help="The books.")
-
-
-@ledger.command("prove")
-def ledger_prove(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Recompute everything from transfers and compare it with sales, credits and returns.
-
-    Exit code 0 when all of it holds, 1 when anything does not."""
-
-    async def work(connection: asyncpg.Connection, _vault: Vault) -> Proven:
-        return await proven(connection)
-
-    with plainly():
-        found = books(data_dir, "exchange_reader", work)
-    if as_json:
-        print_json({"holds": not found.wrong, **msgspec.structs.asdict(found)})
-    else:
-        finance_pages.proof(found, out)
-    if found.wrong:
-        raise typer.Exit(1)

@@ -1,5 +1,5 @@
-"""The jobs process: reconcile, inspection, webhooks, lapses, terms and partitions, each under a
-lease."""
+"""The jobs process: reconcile, inspection, webhooks, lapses, terms, daily balances and partitions,
+each under a lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,6 +18,7 @@ from exchange.effects.leases import Boots, Lease, Leases
 from exchange.effects.outbox import Outbox
 from exchange.effects.postgres import Database
 from exchange.effects.retention import Forgetting
+from exchange.effects.rollups import Rollups
 from exchange.effects.settlements import Settlements
 from exchange.effects.wallets import WalletStore
 from exchange.flows.doubt import Endings
@@ -28,6 +29,7 @@ from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
 from exchange.flows.reconcile import Pace, Reconcile, Turn
 from exchange.flows.retention import Retention, RetentionLimits
+from exchange.flows.rollups import KeepingDays
 from exchange.flows.rotation import Rotation
 from exchange.flows.settling import Settling
 from exchange.flows.wallets import Wallets
@@ -125,6 +127,11 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
             name="terms",
             every_s=3_600.0,
             turn=Settling(settlements=Settlements(base.database), clock=base.clock).turn,
+        ),
+        Job(
+            name="balances",
+            every_s=300.0,
+            turn=KeepingDays(days=Rollups(base.database), clock=base.clock).turn,
         ),
         Job(
             name="partitions",

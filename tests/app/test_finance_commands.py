@@ -186,7 +186,8 @@ def test_the_ledger_proves_itself(run: Any) -> None:
     ended = run("ledger", "prove", "--json")
     told = json.loads(ended.stdout)
     assert (ended.exit_code, told["holds"]) == (0, True)
-    assert all(check["looked"] for check in told["checks"])
+    looked = {check["name"] for check in told["checks"] if check["looked"]}
+    assert {"sums_to_zero", "sale_booked_once", "credited_as_booked"} <= looked
     assert run("ledger", "prove").exit_code == 0
 
 

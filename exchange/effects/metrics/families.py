@@ -26,7 +26,10 @@ LABELS: Final[dict[str, str]] = {
     "currency": "the market's currencies",
     "decision": "`granted`, `denied`, `referred`, `appealed`, `lapsed`",
     "delivery": "`accepted`, `rejected`, `not_sent`, `unknown`",
-    "job": "`reconcile`, `outbox`, `wallets`, `lapses`, `terms`, `partitions`, `inspection`",
+    "job": (
+        "`reconcile`, `outbox`, `wallets`, `lapses`, `terms`, `balances`, `partitions`,"
+        " `inspection`"
+    ),
     "kind": "`new`, `reused`, `failed`",
     "limit": "the table of limits, and the market's own rates",
     "loss": "a loss code",

@@ -15,15 +15,23 @@ ORDER BY p.kind
 SELECT id, kind, currency FROM account WHERE party_id = $1
 
 -- name: balances
--- What was debited to these accounts and credited to them before a moment ($2). A transfer is no
--- older than its lead, so the days after $3 (the moment's, in UTC) need not be looked at.
+-- What was debited to these accounts and credited to them before a moment ($2): the days that are
+-- rolled up, then the transfers after them. A transfer is no older than its lead, so the days after $3
+-- (the moment's, in UTC) need not be looked at.
 SELECT account, sum(debit)::bigint AS debit_micros, sum(credit)::bigint AS credit_micros
 FROM (
-    SELECT t.debit_account AS account, t.amount_micros AS debit, 0 AS credit FROM transfer t
-    WHERE t.debit_account = ANY($1::bigint[]) AND t.at < $2 AND t.day <= $3
+    SELECT d.account_id AS account, d.debit_micros AS debit, d.credit_micros AS credit
+    FROM account_day d
+    WHERE d.account_id = ANY($1::bigint[])
+      AND d.day < (SELECT (rolled_until($2) AT TIME ZONE 'UTC')::date)
+    UNION ALL
+    SELECT t.debit_account, t.amount_micros, 0 FROM transfer t
+    WHERE t.debit_account = ANY($1::bigint[])
+      AND t.at >= (SELECT rolled_until($2)) AND t.at < $2 AND t.day <= $3
     UNION ALL
     SELECT t.credit_account, 0, t.amount_micros FROM transfer t
-    WHERE t.credit_account = ANY($1::bigint[]) AND t.at < $2 AND t.day <= $3
+    WHERE t.credit_account = ANY($1::bigint[])
+      AND t.at >= (SELECT rolled_until($2)) AND t.at < $2 AND t.day <= $3
 ) side
 GROUP BY account
 
