@@ -81,7 +81,7 @@ RETURN_RULES = """
     phone_dead bought_before listed_before out_of_area outside_criteria under_age consent_missing
     incomplete trusted evidence_missing phone_not_in_plan evidence_enough not_verifiable
     person_granted person_denied appeal_not_agreed appealed_before appeal_too_late appeal_open
-    lapsed
+    lapsed incident_credited
 """
 """Old cases name the rule they were decided by: an id is never taken away nor given another sense.
 """

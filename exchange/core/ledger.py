@@ -181,6 +181,7 @@ def return_transfers(
     credited_micros: int,
     part: int,
     at: datetime,
+    borne_micros: int = 0,
 ) -> tuple[TransferRow, ...]:
     """The credit memo and the clawback of a granted return, in one list.
 
@@ -188,7 +189,8 @@ def return_transfers(
     The credit takes back payout and fee in the proportion of the sale; of the payout's part the
     seller bears `clawback_micros` and the house the rest (`RETURN_BORNE`). A clawback without a
     credit is a replacement's: the house keeps it (`CLAWBACK_KEPT`). `credited_micros` is what the
-    buyer was credited before, `part` numbers the credits of this sale from 1.
+    buyer was credited before, `part` numbers the credits of this sale from 1. `borne_micros` is
+    what the house bore of those before and may take back now (`CLAWBACK_KEPT`).
 
     Raises `ValueError` for a credit the price does not have left, or a clawback beyond the
     seller's part. No leg is ever taken back beyond its amount, however many parts there are.
@@ -199,11 +201,11 @@ def return_transfers(
     sale = {"price_micros": price, "payout_micros": payout, "credited_micros": credited_micros}
     payout_part, fee_part = credit_parts(credit_micros, **sale)
     at_stake = payout_part if credit_micros else credit_parts(price - credited_micros, **sale)[0]
-    if not 0 <= clawback_micros <= at_stake:
+    if not 0 <= clawback_micros <= at_stake + borne_micros:
         raise ValueError("a seller gives back no more than its part of the credit")
     taken = {int(TransferCode.FEE): abs(fee_part)}
     if credit_micros:
-        taken[TransferCode.PAYOUT] = clawback_micros
+        taken[TransferCode.PAYOUT] = min(clawback_micros, payout_part)
     found = [
         reversal(leg, at=at, part=part, amount_micros=taken[leg.code])
         for leg in legs

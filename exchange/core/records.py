@@ -96,8 +96,8 @@ class PostRecord(Fact, frozen=True, kw_only=True):
 
 class ReturnRecord(Fact, frozen=True, kw_only=True):
     """A step of a return and what was decided about it. `decision` is the state the case came to;
-    `by` is `buyer` (a request, decided by rule, or an appeal), `person` or `lapse`. `replayed`: a
-    retry, told the case as it stands."""
+    `by` is `buyer` (a request, decided by rule, or an appeal), `person`, `lapse` or `incident`.
+    `replayed`: a retry, told the case as it stands."""
 
     return_id: str
     lead_id: str
@@ -108,7 +108,7 @@ class ReturnRecord(Fact, frozen=True, kw_only=True):
     reason: str
     decision: str
     rule: str
-    by: Literal["buyer", "person", "lapse"]
+    by: Literal["buyer", "person", "lapse", "incident"]
     credit_micros: int
     clawback_micros: int
     currency: str

@@ -6,7 +6,7 @@ the facts of `returns.py`, and a decision on them makes one `ReturnUnit`, writte
 all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -29,7 +29,14 @@ from exchange.core.return_policy import (
     kept,
     lapses_at,
 )
-from exchange.core.returns import SENTENCES, CycleCount, Decision, ReturnClaim, ReturnFacts
+from exchange.core.returns import (
+    INCIDENT_RULE,
+    SENTENCES,
+    CycleCount,
+    Decision,
+    ReturnClaim,
+    ReturnFacts,
+)
 from exchange.core.terms import ClawbackTerms, Criterion, ReturnTerms
 
 ADULT_AGE: Final = 18
@@ -147,7 +154,8 @@ class AuditRow(Fact, frozen=True, kw_only=True):
 
 class ReturnUnit(Fact, frozen=True, kw_only=True):
     """What one decision writes. `was` is the state the case is moved from, `None` when it is new.
-    `credited_micros` is what the sale had been credited before."""
+    `credited_micros` is what the sale had been credited before. `incident_id`: the incident
+    that this makes its sale good for."""
 
     case: ReturnCase
     was: str | None
@@ -158,6 +166,7 @@ class ReturnUnit(Fact, frozen=True, kw_only=True):
     transfers: tuple[TransferRow, ...] = ()
     outbox: tuple[OutboxRow, ...] = ()
     audit: AuditRow | None = None
+    incident_id: str | None = None
 
 
 class Written(Fact, frozen=True, kw_only=True):
@@ -342,15 +351,24 @@ def _transfers(
         currency=sale.currency,
         at=sale.sold_at,
     )
-    earlier = sum(one.state == "granted" for one in room.others(case.return_id))
+    earlier = [one for one in room.others(case.return_id) if one.state == "granted"]
     return return_transfers(
         legs,
         credit_micros=case.credit_micros,
         clawback_micros=case.clawback_micros,
         credited_micros=room.credited_micros,
-        part=1 + earlier,
+        borne_micros=_borne(sale, room, earlier) if case.rule == INCIDENT_RULE else 0,
+        part=1 + len(earlier),
         at=at,
     )
+
+
+def _borne(sale: ReturnSale, room: Room, earlier: Sequence[ReturnCase]) -> int:
+    """What the house bore of the seller's part of earlier credits."""
+    if not room.credited_micros:
+        return 0
+    part = sale.payout_micros * room.credited_micros // sale.price_micros
+    return max(0, part - sum(one.clawback_micros for one in earlier))
 
 
 def _notices(case: ReturnCase, written: Written) -> tuple[OutboxRow, ...]:

@@ -363,10 +363,16 @@ LAPSED: Final = Decision(
 )
 """How a referred case ends at `return_policy.lapses_at`."""
 
+INCIDENT_RULE: Final = "incident_credited"
+"""The rule of a credit that nobody asked for: an incident at the lead's source (`incidents.py`). It
+counts against no limit of the buyer."""
+
 SENTENCES: Final[dict[str, str]] = {
     **{rule.id: rule.sentence for rule in (*RULES, *_BY_PERSON.values())},
     **{rule.id: rule.sentence for rule in APPEALS},
     LAPSED.rule: LAPSED.sentence,
+    INCIDENT_RULE: "The lead's source sent what should not have been sold: what was left of the "
+    "price is credited.",
 }
 """What each id means that stands in a case, in a sentence both sides read."""
 

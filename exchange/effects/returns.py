@@ -262,7 +262,24 @@ class ReturnStore:
         )
         if (found["cases"], found["credited"], found["chained"]) != (1, 1, 1):
             raise _Stale
+        if unit.incident_id is not None and not await self._made_good(connection, unit):
+            raise _Stale
         return made
+
+    async def _made_good(self, connection: Any, unit: ReturnUnit) -> bool:
+        case = unit.case
+        return bool(
+            await connection.fetchval(
+                self._sql["made_good"],
+                unit.incident_id,
+                case.lead_id,
+                case.attempt_id,
+                case.return_id,
+                case.credit_micros,
+                case.clawback_micros,
+                case.decided_at,
+            )
+        )
 
     async def _made_accounts(
         self, connection: Any, transfers: Sequence[TransferRow]

@@ -63,7 +63,7 @@ CREATE TABLE incident_sale (
     attempt_id      uuid NOT NULL,
     buyer_id        integer NOT NULL,
     state           text NOT NULL DEFAULT 'due' CHECK (
-        state IN ('due', 'credited', 'nothing_left', 'replaced')
+        state IN ('due', 'credited', 'recovered', 'nothing_left')
     ),
     return_id       uuid,
     credit_micros   bigint NOT NULL DEFAULT 0 CHECK (credit_micros >= 0),
@@ -73,7 +73,9 @@ CREATE TABLE incident_sale (
     CONSTRAINT day_of_the_id CHECK (
         (day = (uuid_extract_timestamp(lead_id) AT TIME ZONE 'UTC')::date) IS TRUE
     ),
-    CONSTRAINT credited_by_a_return CHECK ((state = 'credited') = (return_id IS NOT NULL)),
+    CONSTRAINT made_good_by_a_return CHECK (
+        (state IN ('credited', 'recovered')) = (return_id IS NOT NULL)
+    ),
     CONSTRAINT due_until_booked CHECK ((state = 'due') = (booked_at IS NULL))
 );
 CREATE INDEX incident_sale_due ON incident_sale (incident_id, attempt_id) WHERE state = 'due';
@@ -133,6 +135,60 @@ CREATE UNIQUE INDEX return_case_one_open ON return_case (lead_id, day, attempt_i
       AND rule IS DISTINCT FROM 'incident_credited';
 CREATE UNIQUE INDEX return_case_one_incident ON return_case (lead_id, day, attempt_id)
     WHERE rule = 'incident_credited';
+
+-- The sales (state 'sold') and posts in doubt of a source's leads, or those of one sub_id, received from
+-- since until before until, as they stand: what was credited, what granted returns took from the
+-- seller, by which terms. zone: whose days a clawback window has.
+CREATE FUNCTION affected_sales(
+    of_source integer, of_sub_id text, since timestamptz, until timestamptz
+) RETURNS TABLE (
+    attempt_id uuid, lead_id uuid, day date, state text, buyer_id integer, price_micros bigint,
+    payout_micros bigint, credited_micros bigint, clawed_micros bigint, currency text,
+    sold_at timestamptz, zone text, replaced boolean, open_return uuid, clawback jsonb,
+    net_of_returns boolean
+) LANGUAGE sql STABLE AS $$
+    SELECT a.attempt_id, a.lead_id, a.day, a.state, a.buyer_id, a.price_micros, a.payout_micros,
+           a.credited_micros, coalesce(r.clawed_micros, 0), a.currency, e.at,
+           coalesce(s.zone, c.doc->>'time_zone', b.zone, 'UTC'), coalesce(r.replaced, false),
+           r.open_return, s.clawback,
+           coalesce(coalesce(o.payout, s.payout)->>'net_of_returns', 'false')::boolean
+    FROM lead l
+    JOIN attempt a ON a.lead_id = l.lead_id AND a.day = l.day
+                  AND a.state IN ('sold', 'posting', 'unknown') AND NOT a.test
+    JOIN contract_version c ON c.contract_id = a.contract_id AND c.version = a.contract_version
+    LEFT JOIN attempt_event e ON e.lead_id = a.lead_id AND e.day = a.day
+                             AND e.attempt_id = a.attempt_id AND e.state = 'sold'
+    LEFT JOIN LATERAL (
+        SELECT sum(q.clawback_micros) FILTER (WHERE q.state = 'granted')::bigint AS clawed_micros,
+               bool_or(q.state = 'granted' AND q.replaces) AS replaced,
+               (array_agg(q.return_id) FILTER (
+                   WHERE q.state IN ('requested', 'referred', 'appealed')))[1] AS open_return
+        FROM return_case q
+        WHERE q.lead_id = a.lead_id AND q.day = a.day AND q.attempt_id = a.attempt_id
+    ) r ON true
+    LEFT JOIN LATERAL (
+        SELECT v.doc->>'time_zone' AS zone FROM buyer_version v
+        WHERE v.buyer_id = a.buyer_id AND v.market_version <= l.book_version
+        ORDER BY v.version DESC LIMIT 1
+    ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT v.doc->'clawback' AS clawback, v.doc->>'time_zone' AS zone, v.doc->'payout' AS payout
+        FROM seller_version v
+        WHERE v.seller_id = a.seller_id AND v.market_version <= l.book_version
+        ORDER BY v.version DESC LIMIT 1
+    ) s ON true
+    LEFT JOIN LATERAL (
+        SELECT v.doc->'payout' AS payout FROM source_version v
+        WHERE v.source_id = l.source_id AND v.market_version <= l.book_version
+        ORDER BY v.version DESC LIMIT 1
+    ) o ON true
+    WHERE l.source_id = of_source AND (of_sub_id IS NULL OR l.sub_id = of_sub_id)
+      AND l.day BETWEEN (since AT TIME ZONE 'UTC')::date - 1
+                    AND coalesce((until AT TIME ZONE 'UTC')::date, 'infinity')
+      AND l.received_at >= since AND l.received_at < coalesce(until, 'infinity')
+$$;
+REVOKE ALL ON FUNCTION affected_sales(integer, text, timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION affected_sales(integer, text, timestamptz, timestamptz) TO exchange_app;
 
 -- The cleared bits of sources that are paused at buyers: [source, sub_id, mask], as explain needs them.
 ALTER TABLE closed_mask ADD COLUMN sources jsonb NOT NULL DEFAULT '[]';

@@ -86,7 +86,7 @@ CROSS JOIN LATERAL (
     FROM return_case c
     WHERE c.contract_id = $3 AND c.cycle = $4 AND NOT c.test
       AND c.state IN ('requested', 'referred', 'appealed', 'granted')
-      AND c.return_id IS DISTINCT FROM $6
+      AND c.return_id IS DISTINCT FROM $6 AND c.rule IS DISTINCT FROM 'incident_credited'
 ) held
 WHERE a.lead_id = $1 AND a.day = lead_day($1) AND a.attempt_id = $2
 
@@ -184,6 +184,14 @@ audited AS (
 )
 SELECT (SELECT count(*) FROM made) + (SELECT count(*) FROM moved) AS cases,
        (SELECT count(*) FROM credited) AS credited, (SELECT count(*) FROM chained) AS chained
+
+-- name: made_good
+-- An incident's ($1) sale ($2 lead, $3 attempt) that a return ($4) makes good; none when it was already.
+UPDATE incident_sale
+SET state = CASE WHEN $5::bigint > 0 THEN 'credited' ELSE 'recovered' END, return_id = $4,
+    credit_micros = $5, clawback_micros = $6, booked_at = $7
+WHERE incident_id = $1 AND lead_id = $2 AND attempt_id = $3 AND state = 'due'
+RETURNING true
 
 -- name: held
 -- Whether the lease of a job is still ours; it stays so until the transaction ends.
