@@ -21,6 +21,7 @@ import typer
 
 from exchange.app import (
     finance_commands,
+    incident_commands,
     ledger_commands,
     market_commands,
     mending_commands,
@@ -179,6 +180,7 @@ returns_commands.returns.command("import")(return_import_commands.returns_import
 returns_commands.returns.command("headers")(return_import_commands.returns_headers)
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
+cli.add_typer(incident_commands.incident, name="incident", no_args_is_help=True)
 cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)
 cli.add_typer(ledger_commands.ledger, name="ledger", no_args_is_help=True)
 cli.add_typer(period_commands.periods, name="period", no_args_is_help=True)

@@ -2,22 +2,48 @@
 
 from aiohttp import web
 
+from exchange.api import incidents as incidents_api
 from exchange.api import source_pauses as pauses_api
 from exchange.api.door import Door
+from exchange.api.incidents import IncidentsApi
 from exchange.api.source_pauses import SourcePausesApi
 from exchange.app.ground import Ground
+from exchange.core.records import ReturnRecord
+from exchange.effects.incidents import IncidentStore
 from exchange.effects.pauses import PauseStore
+from exchange.effects.returns import ReturnStore
+from exchange.flows.incidents import IncidentLimits, Incidents
 from exchange.flows.pausing import Pausing
+from exchange.flows.returns import ReturnLimits
 
-ROUTES = pauses_api.ROUTES
+ROUTES = (*pauses_api.ROUTES, *incidents_api.ROUTES)
 
 
 def add_to(router: web.UrlDispatcher, door: Door, base: Ground) -> None:
     """Serve `ROUTES`."""
     SourcePausesApi(pausing_of(base)).add_to(router, door)
+    IncidentsApi(incidents=incidents_of(base), book=lambda: base.standing.book).add_to(router, door)
 
 
 def pausing_of(base: Ground) -> Pausing:
     """Who pauses sources."""
     store = PauseStore(base.database)
     return Pausing(store=store, clock=base.clock, book=lambda: base.standing.book)
+
+
+def incidents_of(base: Ground) -> Incidents:
+    """Who makes incidents good."""
+
+    def recorded(record: ReturnRecord) -> None:
+        base.metrics.returned(record)
+        base.log.returned(record)
+
+    return Incidents(
+        store=IncidentStore(base.database),
+        returns=ReturnStore(base.database, had_before_days=ReturnLimits().had_before_days),
+        clock=base.clock,
+        book=lambda: base.standing.book,
+        recorded=recorded,
+        limits=IncidentLimits(),
+        at=base.at,
+    )

@@ -1,5 +1,5 @@
-"""The jobs process: reconcile, inspection, webhooks, lapses, terms, daily balances and partitions,
-each under a lease."""
+"""The jobs process: reconcile, inspection, webhooks, lapses, incidents, terms, daily balances and
+partitions, each under a lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,7 @@ import msgspec
 
 from exchange.app.dials import ground_dials, heard, inspected, trying
 from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
+from exchange.app.incidents import incidents_of
 from exchange.app.worker import returns_of
 from exchange.config import Limits, Settings
 from exchange.effects.doubts import Doubts, SealedLeads
@@ -122,6 +123,7 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
             every_s=0.5,
             turn=Wallets(store=WalletStore(base.database), caps=base.caps).turn,
         ),
+        Job(name="incidents", every_s=5.0, turn=incidents_of(base).turn),
         Job(name="lapses", every_s=60.0, turn=returns_of(base, base.database).lapse),
         Job(
             name="terms",

@@ -4,7 +4,7 @@ incident's sale in the same transaction; so each is booked once, whoever tries a
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -65,7 +65,7 @@ class IncidentEvent(Fact, frozen=True, kw_only=True):
 class Progress(Fact, frozen=True, kw_only=True):
     """Sales of an incident by what became of them (`due`: not yet booked), buyer and currency."""
 
-    state: str
+    state: Literal["due", "credited", "recovered", "nothing_left"]
     buyer_id: int
     currency: str
     sales: int

@@ -49,6 +49,8 @@ from exchange.effects.returns import Contended, ReturnStore
 from exchange.flows.pausing import not_valid, source_named, sub_id_problems, told_problems
 
 BY_INCIDENT: Final = "incident"
+Hold = Literal["affected", "all"]
+"""What is held: the payouts of the affected sales, or everything of the seller."""
 
 
 class IncidentLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +62,7 @@ class IncidentLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(Fact, frozen=True, kw_only=True):
-    """What a person says when opening an incident. `hold`: the payouts of the affected sales, or
-    everything of the seller."""
+    """What a person says when opening an incident."""
 
     source: str
     sub_id: str | None = None
@@ -69,7 +70,7 @@ class Opening(Fact, frozen=True, kw_only=True):
     until: datetime | None = None
     reason: str = "fraud"
     seller_bears: Bears = "all"
-    hold: Literal["affected", "all"] = "affected"
+    hold: Hold = "affected"
     by: str
     why: str
 
