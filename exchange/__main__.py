@@ -27,6 +27,7 @@ from exchange.app import (
     mending_commands,
     period_commands,
     reconcile_commands,
+    report_commands,
     return_import_commands,
     returns_commands,
     source_commands,
@@ -185,6 +186,8 @@ cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)
 cli.add_typer(ledger_commands.ledger, name="ledger", no_args_is_help=True)
 cli.add_typer(period_commands.periods, name="period", no_args_is_help=True)
 cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
+cli.add_typer(report_commands.report, name="report", no_args_is_help=True)
+cli.add_typer(report_commands.report, name="reports", no_args_is_help=True, hidden=True)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from exchange.effects.postgres import Database
 from exchange.effects.retention import Forgetting
 from exchange.effects.rollups import Rollups
 from exchange.effects.settlements import Settlements
+from exchange.effects.tallies import TallyStore
 from exchange.effects.wallets import WalletStore
 from exchange.flows.doubt import Endings
 from exchange.flows.inquiry import Inquiries, InquiryLimits
@@ -33,10 +34,13 @@ from exchange.flows.retention import Retention, RetentionLimits
 from exchange.flows.rollups import KeepingDays
 from exchange.flows.rotation import Rotation
 from exchange.flows.settling import Settling
+from exchange.flows.tallies import Tallies
 from exchange.flows.wallets import Wallets
 
 LEASE_S = 5.0
 """A job whose process fell silent is taken over after this long."""
+TALLY_TIMEOUT_MS = 600_000
+"""An hour of a busy journal takes seconds to add up; longer than ten minutes is a fault."""
 
 
 async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
@@ -64,6 +68,7 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
             [
                 *_jobs(base, reconcile, inspection),
                 *await _forgetting(stack, base, sealed, urls, settings.limits),
+                *await _reporting(stack, base, urls),
             ],
             leases=leases,
             boots=boots,
@@ -166,6 +171,20 @@ async def _forgetting(
         Job(name="forget_keys", every_s=3_600.0, turn=retention.forget_keys),
         Job(name="shred", every_s=86_400.0, turn=retention.shred),
     ]
+
+
+async def _reporting(stack: AsyncExitStack, base: Ground, urls: Urls) -> list[Job]:
+    """The jobs that add up the trade, on a connection of their own: a day made anew takes long."""
+    database = await Database.open(
+        urls.database_url,
+        role="exchange_app",
+        size=1,
+        application_name="jobs-tallies",
+        statement_timeout_ms=TALLY_TIMEOUT_MS,
+    )
+    stack.push_async_callback(database.close)
+    tallies = Tallies(store=TallyStore(database), clock=base.clock)
+    return [Job(name="tallies", every_s=30.0, turn=tallies.turn)]
 
 
 def _counted(base: Ground, reconcile: Reconcile) -> Callable[[Lease], Awaitable[Turn]]:

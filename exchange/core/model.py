@@ -229,7 +229,8 @@ class Bid(Fact, frozen=True, kw_only=True, gc=False):
 
 
 class Candidate(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """A bid after ranking: `payout + fee = price`, 1 is the best rank."""
+    """A bid after ranking: `payout + fee = price`, 1 is the best rank. `factor_millionths` is what
+    its payout was multiplied by to rank it, the whole where bids rank by payout alone."""
 
     contract_id: int
     buyer_id: int
@@ -240,6 +241,7 @@ class Candidate(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     buyer_ref: str | None = None
     expires_at_ms: int | None = None
     attempt_id: str | None = None  # minted with the offer when the contract holds from the offer on
+    factor_millionths: int = 1_000_000
 
 
 class Offer(Fact, frozen=True, kw_only=True, gc=False, omit_defaults=True):
