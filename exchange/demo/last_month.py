@@ -33,7 +33,7 @@ from exchange.demo.people import People, Person
 from exchange.demo.sellers import consent
 from exchange.effects.clock import Clock
 from exchange.flows.opening import Body, Openings
-from exchange.flows.returns import Answered, Asking, Returns
+from exchange.flows.returns import Answered, Asking, Returns, Verdict
 
 SALES = 600
 """A month played in a few seconds, in which all kinds of lines occur."""
@@ -316,7 +316,7 @@ class _LastMonth:
         return at, sale, ReturnClaim(reason=reason, evidence=evidence)
 
     async def _decided(self, returns: Returns, return_id: str) -> str:
-        verdict = "granted" if self._chance.random() < 0.6 else "denied"
+        verdict: Verdict = "granted" if self._chance.random() < 0.6 else "denied"
         why = "The call log bears it out." if verdict == "granted" else "The call log shows a talk."
         answered = await returns.decide(return_id, verdict, by="Dana in finance", why=why)
         assert isinstance(answered, Answered), "a referred case waits for a person"
