@@ -233,6 +233,7 @@ class Connection(asyncio.Protocol):
         self._owner.gone(self)
         if self._lost is not None:
             self._lost.set_result(None)
+        del self._parser  # it knows us: a ring that only a full collection would break
 
     # --- the parser's side ------------------------------------------------------------------------
 
