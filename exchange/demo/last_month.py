@@ -159,7 +159,8 @@ class _LastMonth:
         )
         invited = invite(ping, book.indexes[vertical.id], gates=(), at=at, invited_max=10)
         bids = [(one, self._bid(one)) for one in invited.contracts]
-        ranking = rank(ping.ping_id, bids, seller=seller, floor_micros=0, kept=1)
+        terms = book.parties.payout(seller.id, source.id)
+        ranking = rank(ping.ping_id, bids, terms=terms, floor_micros=0, kept=1)
         if not ranking.candidates:
             return None
         best = ranking.candidates[0]
