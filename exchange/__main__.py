@@ -20,6 +20,7 @@ import msgspec
 import typer
 
 from exchange.app import (
+    customer_commands,
     finance_commands,
     incident_commands,
     ledger_commands,
@@ -180,6 +181,7 @@ cli.command()(finance_commands.statement)
 returns_commands.returns.command("import")(return_import_commands.returns_import)
 returns_commands.returns.command("headers")(return_import_commands.returns_headers)
 cli.add_typer(returns_commands.returns, name="returns", no_args_is_help=True)
+cli.add_typer(customer_commands.buyers, name="buyers", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
 cli.add_typer(incident_commands.incident, name="incident", no_args_is_help=True)
 cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)

@@ -317,8 +317,16 @@ def _time(at: datetime) -> str:
 # --- what events say ------------------------------------------------------------------------------
 
 
-def received_body(offer: Offer, commitments: Mapping[str, str], *, direct: bool) -> dict[str, Any]:
-    """The full record reached the exchange: from whom, and commitments to each of its fields."""
+def received_body(
+    offer: Offer,
+    commitments: Mapping[str, str],
+    *,
+    direct: bool,
+    phone: Mapping[str, Any] | None = None,
+    consent: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The full record reached the exchange: from whom, commitments to each of its fields, and what
+    the checks of its phone and consent came to (`sale_checks`)."""
     return {
         "seller_id": offer.seller_id,
         "source_id": offer.source_id,
@@ -328,6 +336,8 @@ def received_body(offer: Offer, commitments: Mapping[str, str], *, direct: bool)
         "test": offer.test,
         "consent_kind": offer.consent.kind if offer.consent else None,
         "commitments": dict(commitments),
+        "phone": phone,
+        "consent": consent,
     }
 
 

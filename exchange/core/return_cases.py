@@ -9,7 +9,7 @@ all.
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
@@ -37,6 +37,7 @@ from exchange.core.returns import (
     ReturnClaim,
     ReturnFacts,
 )
+from exchange.core.sale_checks import ConsentCheck, PhoneCheck, PhoneStatus
 from exchange.core.terms import ClawbackTerms, Criterion, ReturnTerms
 
 ADULT_AGE: Final = 18
@@ -56,7 +57,9 @@ class ReturnSale(Fact, frozen=True, kw_only=True):
 
     `zone`: whose days its policy has. `where`, `types` and `known` are the contract's criteria, the
     types of the vertical's fields, and what is known of the record. `required` and `delivered`:
-    names of fields (`None`: not known). `bought_before`: the buyer had bought the consumer here.
+    names of fields (`None`: not known). `bought_before`: the buyer had bought the consumer here;
+    `listed`: it stood on the list the buyer had uploaded, `has_list`: there was one to look in.
+    `phone` and `consent` are what was found when the record came in (`None`: nothing was noted).
     `net_of_returns`: the seller bears all of a return, whenever it is asked for.
     """
 
@@ -82,6 +85,10 @@ class ReturnSale(Fact, frozen=True, kw_only=True):
     required: frozenset[str] = frozenset()
     delivered: frozenset[str] | None = None
     bought_before: bool = False
+    listed: bool = False
+    has_list: bool = False
+    phone: PhoneCheck | None = None
+    consent: ConsentCheck | None = None
 
     @property
     def cycle(self) -> Cycle:
@@ -187,8 +194,7 @@ def facts_of(
     sale: ReturnSale, room: Room, *, requested_at: datetime, return_id: str | None = None
 ) -> ReturnFacts:
     """Everything known of a claim made at `requested_at`; `return_id` is its case, if it has one
-    already. What nobody supplies stays unknown: what a phone look-up said, whether consent holds,
-    the buyer's own list."""
+    already. What nobody supplied stays unknown."""
     place = _kept(sale)
     age = sale.known.get("age")
     return ReturnFacts(
@@ -201,13 +207,33 @@ def facts_of(
         credited_micros=room.credited_micros,
         clawback_share=_share(sale, requested_at),
         returned=any(case.state in HOLDS for case in room.others(return_id)),
-        duplicate="own_sales" if sale.bought_before else None,
+        phone=_phone(sale),
+        phone_in_plan=None if sale.phone is None else sale.phone.in_plan,
+        duplicate=_duplicate(sale),
         in_area=place.area,
         in_criteria=place.criteria,
         # A record that says 34 proves nothing, one that says 16 does.
         of_age=False if type(age) is int and age < ADULT_AGE else None,
+        consent=None if sale.consent is None else sale.consent.held,
         complete=None if sale.delivered is None else sale.required <= sale.delivered,
     )
+
+
+def _phone(sale: ReturnSale) -> PhoneStatus | None:
+    """What the seller's check said at the sale. That the number worked is the seller's own word,
+    and counts only where the buyer agreed to it."""
+    status = None if sale.phone is None else sale.phone.status
+    trusts = sale.terms is not None and sale.terms.phone_check == "all"
+    return status if status != "connected" or trusts else None
+
+
+def _duplicate(sale: ReturnSale) -> Literal["own_sales", "buyers_list", "no"] | None:
+    """The list comes first: it proves more, that the consumer was a customer."""
+    if sale.listed:
+        return "buyers_list"
+    if sale.bought_before:
+        return "own_sales"
+    return "no" if sale.has_list else None
 
 
 def _kept(sale: ReturnSale) -> Kept:

@@ -266,7 +266,9 @@ class ReturnTerms(WindowTerms, frozen=True, kw_only=True):
     `returns.adjudicate`. `max_rate` (1 is no limit) and `max_count` hold per `cycle` of the sale in
     the contract's zone; `rounding` makes the rate a number of leads. From a price of `refer_over`
     on a person decides. `appeal_hours = 0`: no appeal. `lapse_hours`: until an undecided case
-    closes by itself. `replace`: another lead instead of a credit."""
+    closes by itself. `replace`: another lead instead of a credit. `phone_check`: of what the
+    seller's own check said of the phone at the sale, `dead` counts what speaks against the seller,
+    `all` also that the number was in service."""
 
     reasons: dict[str, ReasonTerms] | tuple[str, ...] = ()
     cycle: Literal["week", "month"] = "month"
@@ -278,6 +280,7 @@ class ReturnTerms(WindowTerms, frozen=True, kw_only=True):
     lapse_hours: int = 168
     replace: bool = False
     trusted: TrustedTerms | None = None
+    phone_check: Literal["dead", "all"] = "dead"
 
 
 Criterion = Mapping[str, Any] | list[Any] | str | int | bool

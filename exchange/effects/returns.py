@@ -22,6 +22,7 @@ from exchange.core.model import Fact, Value
 from exchange.core.records import TransferRow
 from exchange.core.return_cases import ReturnCase, ReturnSale, ReturnUnit, Room
 from exchange.core.returns import CycleCount
+from exchange.core.sale_checks import ConsentCheck, PhoneCheck
 from exchange.core.terms import ClawbackTerms, ContractTerms, FieldTerms
 from exchange.effects.sql import queries
 
@@ -50,6 +51,8 @@ class Database(Protocol):
 
 class _Body(msgspec.Struct, frozen=True):
     commitments: dict[str, str]
+    phone: PhoneCheck | None = None
+    consent: ConsentCheck | None = None
 
 
 class _Received(msgspec.Struct, frozen=True):
@@ -326,6 +329,7 @@ def _listed(row: Any) -> Listed:
 def _sale(row: Any) -> ReturnSale:
     contract = msgspec.convert(row["contract"], ContractTerms)
     fields = msgspec.convert(row["fields"] or {}, dict[str, FieldTerms])
+    received = _received(row["received"])
     return ReturnSale(
         attempt_id=row["attempt_id"],
         lead_id=row["lead_id"],
@@ -347,8 +351,12 @@ def _sale(row: Any) -> ReturnSale:
         types={name: terms.type for name, terms in fields.items()},
         known=_known(row, fields),
         required=frozenset(name for name, terms in fields.items() if terms.required),
-        delivered=_delivered(row["received"]) if row["fields"] else None,
+        delivered=frozenset(received.commitments) if received and row["fields"] else None,
         bought_before=row["bought_before"],
+        listed=row["listed"],
+        has_list=row["has_list"],
+        phone=received.phone if received else None,
+        consent=received.consent if received else None,
     )
 
 
@@ -364,8 +372,6 @@ def _known(row: Any, fields: Mapping[str, FieldTerms]) -> dict[str, Value | None
     return {**pinged, "seller": row["seller"], "source": row["source"], "sub_id": row["sub_id"]}
 
 
-def _delivered(received: bytes | None) -> frozenset[str] | None:
-    """The names of the fields that the lead's first custody event commits to."""
-    if received is None:
-        return None
-    return frozenset(msgspec.json.decode(received, type=_Received).body.commitments)
+def _received(received: bytes | None) -> _Body | None:
+    """What the lead's first custody event says: which fields it commits to, what was checked."""
+    return None if received is None else msgspec.json.decode(received, type=_Received).body

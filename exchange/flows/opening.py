@@ -21,9 +21,12 @@ from exchange.core.records import (
     PersonKeyRow,
     PrivateDoc,
 )
+from exchange.core.sale_checks import ConsentCheck, PhoneCheck, consent_check, phone_check
 from exchange.effects.clock import Clock
 from exchange.effects.vault import Vault
 
+CONSENT = "$consent"
+"""What the consent record is committed to as; no field has such a name."""
 PERSON_KINDS = {"us_phone": "phone", "email": "email"}
 """Field types that identify a consumer, and the kind their keyed hash is filed under."""
 
@@ -62,9 +65,11 @@ class Openings:
         """The rows that open a lead, and its chain so far: received (with salted commitments
         instead of values), and for a post also who was invited and what was offered."""
         plain = _plain(body)
-        salts = {name: self._vault.salt() for name in plain}
+        salts = {
+            name: self._vault.salt() for name in (*plain, *([CONSENT] if body.consent else ()))
+        }
         now = self._clock.now()
-        chain = self._chain(offer, vertical, plain, salts, now, direct=direct)
+        chain = self._chain(offer, vertical, body, plain, salts, now, direct=direct)
         lead = LeadRow(
             lead_id=offer.ping_id,
             seller_id=offer.seller_id,
@@ -107,6 +112,7 @@ class Openings:
     def _chain(
         offer: Offer,
         vertical: Vertical,
+        body: Body,
         plain: dict[str, Any],
         salts: dict[str, bytes],
         now: datetime,
@@ -115,9 +121,17 @@ class Openings:
     ) -> Chain:
         """The chain up to here; what a direct lead's auction adds is appended when it has ended."""
         commitments = {name: commitment(salts[name], name, plain[name]) for name in plain}
-        chain = Chain.begin(offer.ping_id).append(
-            "received", now, received_body(offer, commitments, direct=direct)
+        if body.consent:
+            said = msgspec.json.encode(body.consent, order="deterministic").decode()
+            commitments[CONSENT] = commitment(salts[CONSENT], CONSENT, said)
+        received = received_body(
+            offer,
+            commitments,
+            direct=direct,
+            phone=_kept(phone_check(body.fields, vertical.terms.fields)),
+            consent=_kept(consent_check(body.consent, now, kind=vertical.terms.consent)),
         )
+        chain = Chain.begin(offer.ping_id).append("received", now, received)
         if direct:
             return chain
         chain = chain.append("invited", now, invited_body(offer, hidden=hidden(vertical)))
@@ -175,6 +189,10 @@ class Openings:
                 )
             )
         return tuple(rows)
+
+
+def _kept(check: PhoneCheck | ConsentCheck | None) -> dict[str, Any] | None:
+    return None if check is None else dict(msgspec.to_builtins(check))
 
 
 def _plain(body: Body) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from exchange.core.return_cases import (
     opened,
 )
 from exchange.core.returns import CycleCount, Decision, ReturnClaim, adjudicate
+from exchange.core.sale_checks import ConsentCheck, PhoneCheck
 from exchange.core.terms import ReturnTerms
 
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -33,6 +34,7 @@ SALE = ReturnSale(
     required=frozenset({"zip", "phone"}), delivered=frozenset({"zip", "phone", "age"}),
 )  # fmt: skip
 ROOM = Room(credited_micros=0, custody_seq=0, custody_head=GENESIS, count=CycleCount(sales=100))
+CONNECTED = PhoneCheck(in_plan=True, status="connected")
 CLAIM = ReturnClaim(reason=ReturnReason.FRAUD, evidence={"call_log": "CL-1"})
 
 
@@ -55,6 +57,15 @@ CLAIM = ReturnClaim(reason=ReturnReason.FRAUD, evidence={"call_log": "CL-1"})
         ({"delivered": None}, "complete", None),
         ({"bought_before": True}, "duplicate", "own_sales"),
         ({"bought_before": False}, "duplicate", None),  # never "no": nobody uploaded a list
+        ({"listed": True, "has_list": True, "bought_before": True}, "duplicate", "buyers_list"),
+        ({"has_list": True, "bought_before": True}, "duplicate", "own_sales"),
+        ({"has_list": True}, "duplicate", "no"),
+        ({"consent": ConsentCheck(held=True)}, "consent", True),
+        ({"consent": ConsentCheck(held=None)}, "consent", None),
+        ({"phone": PhoneCheck(in_plan=False)}, "phone_in_plan", False),
+        ({"phone": PhoneCheck(in_plan=True, status="invalid")}, "phone", "invalid"),
+        ({"phone": CONNECTED}, "phone", None),  # the seller's word for itself
+        ({"phone": CONNECTED, "terms": ReturnTerms(phone_check="all")}, "phone", "connected"),
     ],
 )
 def test_a_fact_is_known_or_left_open(change: dict[str, Any], fact: str, value: Any) -> None:

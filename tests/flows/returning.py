@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from exchange.core.book import EMPTY, Book, book_of
+from exchange.core.custody import Chain
 from exchange.core.reasons import ReturnReason
 from exchange.core.records import AttemptRow, PersonClaim, ReturnRecord
 from exchange.core.returns import ReturnClaim
@@ -71,8 +72,13 @@ HOOKED = book_of(
 class SaleOf(Sale):
     """A sale of a contract of its own."""
 
-    def __init__(self, contract_id: int, consumer: str, **terms: Any) -> None:
+    def __init__(
+        self, contract_id: int, consumer: str, *, received: dict[str, Any] | None, **terms: Any
+    ) -> None:
         super().__init__(consumer=consumer)
+        if received is not None:
+            chain = Chain.begin(self.lead_id).append("received", self.at, received)
+            self.selling = replace(self.selling, chain=chain)
         self.terms = {"contract_id": contract_id} | terms
 
     def _claims(self) -> tuple[PersonClaim, ...]:
@@ -124,13 +130,16 @@ class Trade:
         *,
         consumer: str | None = None,
         buyer_ref: str | None = None,
+        received: dict[str, Any] | None = None,
         **terms: Any,
     ) -> list[AttemptRow]:
         """So many sales of a contract to the first buyer, of somebody new each or of a consumer;
         `terms` are laid over the attempt's."""
 
         async def one() -> AttemptRow:
-            sale = SaleOf(contract_id, consumer or "\\x" + token_hex(32), **terms)
+            sale = SaleOf(
+                contract_id, consumer or "\\x" + token_hex(32), received=received, **terms
+            )
             assert (await self.commits.commit(sale.intent())).kind == "done"
             assert (await self.commits.commit(sale.result(buyer_ref=buyer_ref))).kind == "done"
             assert sale.attempt is not None

@@ -1,10 +1,12 @@
 """A buyer's sheet of returns on the real Postgres: the preview says what booking then does, booking
 twice changes nothing, and nothing of the sheet's persons stays anywhere."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
+from time import perf_counter
 from typing import Any
 
 import asyncpg
@@ -315,3 +317,33 @@ async def test_words_only_grow(trade: Trade) -> None:
     for statement in ("UPDATE sheet_word SET meaning = 'x'", "DELETE FROM sheet_word"):
         with pytest.raises(asyncpg.RestrictViolationError):
             await trade.admin.execute(statement)
+
+
+# --- how fast -------------------------------------------------------------------------------------
+
+
+@pytest.mark.prove
+async def test_ten_thousand_lines_are_previewed_and_booked_at_a_pace_people_wait_for(
+    trade: Trade,
+) -> None:
+    """A third by id, a third by reference, a third by person; some hit a limit."""
+    count, today = 10_000, trade.clock.now().date().isoformat()
+    contracts = [await trade.contract(terms(max_rate=0.9)) for _ in range(4)]
+
+    async def one(number: int) -> tuple[Any, ...]:
+        phone, ref, contract = f"+1310{2_000_000 + number}", f"S-{number}", contracts[number % 4]
+        consumer = "\\x" + VAULT.person("phone", phone)[1]
+        [sale] = await trade.sold(contract, consumer=consumer, buyer_ref=ref)
+        named = ((sale.attempt_id, "", ""), ("", ref, ""), ("", "", phone))[number % 3]
+        return (*named, "", today, "wrong number", "CL-1")
+
+    sheet: list[Any] = []
+    for begin in range(0, count, 200):
+        sheet += await asyncio.gather(*map(one, range(begin, begin + 200)))
+    for book in (False, True, True):
+        began = perf_counter()
+        done = await brought(trade, *sheet, book=book)
+        took = perf_counter() - began
+        print(f"book={book}: {count / took:.0f} lines/s, {took:.1f} s")  # noqa: T201 - measured
+        assert done.counts == {"granted": 9_000, "denied": 1_000}
+        assert took < 120

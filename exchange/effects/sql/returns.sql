@@ -5,7 +5,8 @@
 -- A buyer's ($2) sale by its id or its lead's ($1), with the terms it was made on: the contract by the
 -- attempt's version, all else by the market its lead was auctioned in. An attempt is made on its lead's
 -- day, or just after midnight. bought_before: another lead of the consumer, in this vertical, within
--- $3 days.
+-- $3 days. listed: it stood on the list that the buyer had uploaded when it was posted the lead;
+-- has_list: that list had persons of a kind this lead is known by.
 SELECT a.attempt_id::text, a.lead_id::text, a.seller_id, a.buyer_id, a.contract_id, a.price_micros,
        a.payout_micros, a.fee_micros, a.currency, a.test, e.at AS sold_at,
        c.doc AS contract, b.zone AS buyer_zone, s.clawback, s.zone AS seller_zone, v.fields,
@@ -29,7 +30,24 @@ SELECT a.attempt_id::text, a.lead_id::text, a.seller_id, a.buyer_id, a.contract_
                  AND o.state = 'sold' AND NOT o.test AND o.created_at < a.created_at
                OFFSET 0
            ) o
-       ) AS bought_before
+       ) AS bought_before,
+       EXISTS (
+           SELECT FROM person_key p JOIN customer_key k
+               ON k.buyer_id = a.buyer_id AND k.kind = p.kind AND k.pepper_epoch = p.pepper_epoch
+                  AND k.hmac = p.hmac
+           WHERE p.lead_id = a.lead_id AND p.day = a.day
+             AND k.since < a.created_at AND coalesce(k.until > a.created_at, true)
+       ) AS listed,
+       EXISTS (
+           SELECT FROM person_key p JOIN customer_list k
+               ON k.buyer_id = a.buyer_id AND k.pepper_epoch = p.pepper_epoch
+                  AND p.kind = ANY (k.kinds) AND k.at < a.created_at
+           WHERE p.lead_id = a.lead_id AND p.day = a.day AND NOT EXISTS (
+               SELECT FROM customer_list w
+               WHERE w.buyer_id = a.buyer_id AND w.way = 'whole' AND w.at > k.at
+                 AND w.at < a.created_at
+           )
+       ) AS has_list
 FROM (
     SELECT * FROM attempt
     WHERE attempt_id = $1 AND day BETWEEN lead_day($1) - 1 AND lead_day($1)
