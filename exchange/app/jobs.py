@@ -21,6 +21,7 @@ from exchange.effects.postgres import Database
 from exchange.effects.retention import Forgetting
 from exchange.effects.rollups import Rollups
 from exchange.effects.settlements import Settlements
+from exchange.effects.sums import SumStore
 from exchange.effects.tallies import TallyStore
 from exchange.effects.wallets import WalletStore
 from exchange.flows.doubt import Endings
@@ -29,6 +30,7 @@ from exchange.flows.inspection import Inspection, InspectionLimits
 from exchange.flows.jobs import Job, partitions
 from exchange.flows.jobs import run as run_jobs
 from exchange.flows.outbox import WebhookLimits, Webhooks
+from exchange.flows.quality import Qualities
 from exchange.flows.reconcile import Pace, Reconcile, Turn
 from exchange.flows.retention import Retention, RetentionLimits
 from exchange.flows.rollups import KeepingDays
@@ -184,7 +186,11 @@ async def _reporting(stack: AsyncExitStack, base: Ground, urls: Urls) -> list[Jo
     )
     stack.push_async_callback(database.close)
     tallies = Tallies(store=TallyStore(database), clock=base.clock)
-    return [Job(name="tallies", every_s=30.0, turn=tallies.turn)]
+    qualities = Qualities(sums=SumStore(database), clock=base.clock)
+    return [
+        Job(name="tallies", every_s=30.0, turn=tallies.turn),
+        Job(name="quality", every_s=600.0, turn=qualities.turn),
+    ]
 
 
 def _counted(base: Ground, reconcile: Reconcile) -> Callable[[Lease], Awaitable[Turn]]:

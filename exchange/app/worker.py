@@ -37,6 +37,7 @@ from exchange.effects.offers import Offers
 from exchange.effects.postgres import Database
 from exchange.effects.returns import ReturnStore
 from exchange.effects.stories import Stories
+from exchange.effects.sums import SumStore
 from exchange.flows.admission import Admission
 from exchange.flows.doubt import Endings, Resolving
 from exchange.flows.explain import Explain
@@ -132,6 +133,7 @@ async def _served(
         every_ms=limits.bits_refresh_ms,
         brake_count=limits.doubt_brake_count,
         brake_s=limits.doubt_brake_s,
+        factors=SumStore(base.database),
     )
     returning = await Database.open(
         urls.database_url,

@@ -3,9 +3,13 @@
 First price. Bids rank by the payout they leave the seller (where that is fixed, by their price),
 then by the contract's priority, then by a hash of ping and contract: fair over many pings, the same
 for a replay, and never the order of arrival.
+
+Where a vertical says `ranking = "expected_value"`, what a bid ranks by is first multiplied by what
+remains of it: a buyer that rejects half of its posts, or gives back half of what it bought, must
+bid twice as much. The promise to the seller is still the payout of the first candidate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from operator import itemgetter
 
@@ -15,7 +19,7 @@ from exchange.core.model import Bid, Candidate, Contract, Fact, Payout
 from exchange.core.money import split
 from exchange.core.payouts import parted
 
-_Row = tuple[tuple[int, int], Bid, int, int]
+_Row = tuple[tuple[int, ...], Bid, int, int]
 """What a bid ranks by, the bid, payout and fee."""
 _FIRST = itemgetter(0)
 
@@ -31,6 +35,18 @@ class Ranking(Fact, frozen=True, kw_only=True, gc=False):
     def payout_micros(self) -> int | None:
         """The best payout, `None` when nobody's bid counts."""
         return self.candidates[0].payout_micros if self.candidates else None
+
+
+class Factors(Fact, frozen=True, kw_only=True):
+    """What of a bid's worth remains, in millionths, by contract: that of one source's leads.
+    `usual` is the vertical's, for a contract that is not known yet."""
+
+    by_contract: Mapping[int, int]
+    usual: int
+
+    def of(self, contract_id: int) -> int:
+        """The factor of a contract."""
+        return self.by_contract.get(contract_id, self.usual)
 
 
 def at_promise(candidate: Candidate, promised_micros: int) -> Candidate | None:
@@ -56,8 +72,10 @@ def rank(
     terms: Payout,
     floor_micros: int,
     kept: int,
+    factors: Factors | None = None,
 ) -> Ranking:
-    """All good bids in order, the best `kept` of them. A payout of zero is never an offer."""
+    """All good bids in order, the best `kept` of them. A payout of zero is never an offer. With
+    `factors` they are in order of expected value, and equal values in that of payout."""
     rows: list[_Row]
     below: list[int]
     if terms.fixed_micros is None:
@@ -71,29 +89,34 @@ def rank(
             rows.append(((-payout, contract.terms.priority), bid, payout, fee))
     else:
         rows, below = _at_fixed(bids, terms, floor_micros)
+    if factors is not None:
+        rows = [
+            ((worth[0] * factors.of(bid.contract_id), *worth), bid, payout, fee)
+            for worth, bid, payout, fee in rows
+        ]
     rows.sort(key=_FIRST)
     if len({row[0] for row in rows}) < len(rows):  # a hash each, only among equals
         rows.sort(
             key=lambda row: (row[0], tie_break(ping_id, row[1].contract_id), row[1].contract_id)
         )
-    return Ranking(
-        candidates=tuple(
-            [
-                Candidate(
-                    contract_id=bid.contract_id,
-                    buyer_id=bid.buyer_id,
-                    rank=place,
-                    price_micros=bid.price_micros,
-                    payout_micros=payout,
-                    fee_micros=fee,
-                    buyer_ref=bid.buyer_ref,
-                    expires_at_ms=bid.expires_at_ms,
-                )
-                for place, (_, bid, payout, fee) in enumerate(rows[:kept], start=1)
-            ]
-        ),
-        below_floor=tuple(below),
-    )
+    candidates = [
+        Candidate(
+            contract_id=bid.contract_id,
+            buyer_id=bid.buyer_id,
+            rank=place,
+            price_micros=bid.price_micros,
+            payout_micros=payout,
+            fee_micros=fee,
+            buyer_ref=bid.buyer_ref,
+            expires_at_ms=bid.expires_at_ms,
+        )
+        for place, (_, bid, payout, fee) in enumerate(rows[:kept], start=1)
+    ]
+    if factors is not None:
+        candidates = [
+            replace(one, factor_millionths=factors.of(one.contract_id)) for one in candidates
+        ]
+    return Ranking(candidates=tuple(candidates), below_floor=tuple(below))
 
 
 def _at_fixed(

@@ -134,6 +134,35 @@ def qualities(seen: Iterable[Seen], rule: PauseRule | None = None) -> tuple[Qual
     return tuple(_quality(one, mean[one.vertical_id], asked) for one in (*whole.values(), *rows))
 
 
+def factor_rows(seen: Iterable[Seen]) -> tuple[Quality, ...]:
+    """What ranks bids: each source at each contract, and under source 0 each vertical as a whole,
+    for a contract that has had no post of a source yet."""
+    rows = tuple(seen)
+    return (
+        *(one for one in qualities(rows) if one.contract_id),
+        *(
+            Quality(
+                vertical_id=vertical_id,
+                source_id=0,
+                contract_id=0,
+                vertical="",
+                source="",
+                contract="",
+                posts=0,
+                accepted=0,
+                returned=0,
+                accept_rate=None,
+                accept_shrunk=mean.accept,
+                return_rate=None,
+                return_shrunk=mean.returns,
+                factor_millionths=factor_millionths(mean.accept, mean.returns),
+                would_pause=False,
+            )
+            for vertical_id, mean in means(rows).items()
+        ),
+    )
+
+
 def _quality(one: Seen, mean: Mean, rule: PauseRule) -> Quality:
     posts = one.accepted + one.not_accepted
     accept = shrunk(one.accepted, posts, mean=mean.accept, strength=ACCEPT_STRENGTH)

@@ -36,12 +36,15 @@ from exchange.core.return_story import ReturnStory, return_story
 # --- what is told ---------------------------------------------------------------------------------
 
 
+WHOLE = 1_000_000
+"""A factor, in millionths, that takes nothing away."""
 WRITTEN_OFF = "It was sent the lead and never answered; written off."
 
 
 class ContractStory(Fact, frozen=True, kw_only=True):
     """One contract's part. `asked` false: `code` says why not. Asked: what it answered, when, and
-    what became of its bid (`loss`; 0 is won)."""
+    what became of its bid (`loss`; 0 is won). Where bids ranked by expected value, `factor` is what
+    of the bid was thought to remain then, and `expected` what its payout was worth by it."""
 
     contract: str
     buyer: str
@@ -55,6 +58,8 @@ class ContractStory(Fact, frozen=True, kw_only=True):
     rank: int | None = None
     loss: int | None = None
     loss_says: str = ""
+    factor: str | None = None
+    expected: str | None = None
 
 
 class EventStory(Fact, frozen=True, kw_only=True):
@@ -335,6 +340,8 @@ def _asked(
     non_bid = answer.non_bid if answer else None
     loss = losses.get(contract_id) if candidate else None
     price_micros = candidate.price_micros if candidate else answer.price_micros if answer else None
+    factor = candidate.factor_millionths if candidate else WHOLE
+    worth_micros = candidate.payout_micros * factor // WHOLE if candidate else 0
     return ContractStory(
         contract=names.contract(contract_id),
         buyer=_buyer_of(contract_id, names),
@@ -348,6 +355,8 @@ def _asked(
         rank=candidate.rank if candidate else None,
         loss=None if loss is None else int(loss),
         loss_says="" if loss is None else loss.sentence,
+        factor=None if factor == WHOLE else text_of(factor),
+        expected=None if factor == WHOLE else text_of(worth_micros),
     )
 
 

@@ -60,12 +60,14 @@ class DuplicateTerms(Terms, frozen=True, kw_only=True):
 
 
 class VerticalTerms(Terms, frozen=True, kw_only=True):
-    """The product traded. `consent`: `"tcpa"` needs consent in every post; `"none"` does not."""
+    """The product traded. `consent`: `"tcpa"` needs consent in every post; `"none"` does not.
+    `ranking`: by payout, or by what of it remains after rejected posts and returns."""
 
     currency: str
     fields: dict[str, FieldTerms]
     consent: Literal["none", "tcpa", "named"] = "none"
     duplicate: DuplicateTerms | None = None
+    ranking: Literal["payout", "expected_value"] = "payout"
     paused: bool = False
 
 

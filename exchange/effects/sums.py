@@ -86,9 +86,12 @@ class SumStore:
             )
             for one in found
         ]
+        if not rows:
+            return 0
         columns = [list(column) for column in zip(*rows, strict=True)]
-        done = await self._database.execute(self._sql["save_factors"], *columns) if rows else "0"
-        return int(done.rpartition(" ")[2])
+        saved = await self._database.execute(self._sql["save_factors"], *columns)
+        forgotten = await self._database.execute(self._sql["forget_factors"], *columns[:3])
+        return sum(int(done.rpartition(" ")[2]) for done in (saved, forgotten))
 
 
 def _sums(row: Any) -> KeySums:

@@ -183,6 +183,7 @@ class Pings:
             terms=terms,
             floor_micros=ping.floor_micros,
             kept=self._limits.ranking_kept,
+            factors=standing.factors(ping) if _by_value(vertical) else None,
         )
         return Auctioned(
             book_version=book.version,
@@ -322,8 +323,13 @@ class Pings:
 def may_close_early(ping: Ping, vertical: Vertical) -> bool:
     """Whether the auction may end as soon as its winner is certain. A direct lead falls through to
     lower bids, and named consent shows them to the consumer, so there they are waited for; the
-    bids below a promised payout are of no use to a post."""
-    return not (ping.direct or needs_names(ping, vertical))
+    bids below a promised payout are of no use to a post. By expected value the highest price need
+    not win, so nobody is ever certain before all have answered."""
+    return not (ping.direct or needs_names(ping, vertical) or _by_value(vertical))
+
+
+def _by_value(vertical: Vertical) -> bool:
+    return vertical.terms.ranking == "expected_value"
 
 
 def no_offer_reason(auctioned: Auctioned) -> int:

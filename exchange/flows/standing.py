@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from exchange.core.auction import price_most
+from exchange.core.auction import Factors, price_most
 from exchange.core.book import Book
 from exchange.core.brake import Doubts, is_braked, trial_is_due
 from exchange.core.caps import Window
@@ -31,6 +31,8 @@ KINDS = ("ping", "post", "status")
 """What a buyer has an endpoint for; each is kept under `ID.KIND`."""
 
 Gates = tuple[tuple[NonBid, int], ...]
+WHOLE = Factors(by_contract={}, usual=1_000_000)
+"""Nothing is known to be lost: bids rank by payout."""
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -119,6 +121,7 @@ class Standing:
         self._gates: dict[int, Gates] = {}
         self._segments: dict[int, dict[str, dict[Any, int]]] = {}
         self._paused: dict[int, dict[Feed, int]] = {}
+        self._factors: Mapping[tuple[int, int], Factors] = {}
         self._mask_ids: dict[int, int] = {}
         self._saved: dict[int, tuple[Any, ...]] = {}
         self._worker_number, self._masks_max = worker_number, masks_max
@@ -337,6 +340,34 @@ class Standing:
     def forget_full(self, full: FullWindow) -> None:
         """The window has room again, or its period is over."""
         self._full.pop((full.buyer_id, full.win), None)
+
+    @property
+    def needs_factors(self) -> bool:
+        """Whether any vertical ranks by expected value."""
+        return any(one.terms.ranking == "expected_value" for one in self.book.verticals.values())
+
+    def factors(self, ping: Ping) -> Factors:
+        """What remains of bids for this ping's source, as last learned."""
+        known = self._factors.get((ping.vertical_id, ping.source_id))
+        return known or self._factors.get((ping.vertical_id, 0), WHOLE)
+
+    def learn_factors(self, found: Iterable[tuple[int, int, int, int]]) -> None:
+        """The factors of every source (vertical, source, contract, millionths), at once: an auction
+        ranks by the old or by the new."""
+        usual: dict[int, int] = {}
+        by_source: dict[tuple[int, int], dict[int, int]] = {}
+        for vertical_id, source_id, contract_id, millionths in found:
+            if source_id:
+                by_source.setdefault((vertical_id, source_id), {})[contract_id] = millionths
+            else:
+                usual[vertical_id] = millionths
+        self._factors = {
+            (vertical_id, 0): Factors(by_contract={}, usual=millionths)
+            for vertical_id, millionths in usual.items()
+        } | {
+            key: Factors(by_contract=contracts, usual=usual.get(key[0], WHOLE.usual))
+            for key, contracts in by_source.items()
+        }
 
     def doubts(self, buyer_id: int) -> Doubts:
         """What is known of this buyer's unanswered posts."""

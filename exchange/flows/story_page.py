@@ -15,6 +15,9 @@ from exchange.core.story import AttemptStory, ContractStory, Story
 
 NAMES_MAX = 12
 """More contracts with one and the same reason are counted, not named."""
+NUMBERS = frozenset(
+    {"rank", "after ms", "price", "payout", "factor", "worth", "used", "held", "limit"}
+)
 STYLE = {
     "sold": "green",
     "offered": "green",
@@ -86,7 +89,10 @@ def _facts(story: Story) -> Table:
 
 
 def _asked(contracts: list[ContractStory]) -> Table:
-    table = _table("Asked", "rank", "contract", "buyer", "after ms", "price", "payout", "so")
+    by_value = any(one.factor for one in contracts)
+    value = ("factor", "worth") if by_value else ()
+    heads = ("rank", "contract", "buyer", "after ms", "price", "payout", *value, "so")
+    table = _table("Asked", *heads)
     for one in contracts:
         table.add_row(
             "" if one.rank is None else str(one.rank),
@@ -95,6 +101,7 @@ def _asked(contracts: list[ContractStory]) -> Table:
             "" if one.answered_ms is None else f"{one.answered_ms:.1f}",
             one.price or "",
             one.payout or "",
+            *((one.factor or "", one.expected or "") if by_value else ()),
             one.loss_says or one.says,
             style="green" if one.loss == 0 else None,
         )
@@ -194,8 +201,7 @@ def _notices(story: Story) -> Text:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)
     for column in columns:
-        is_number = column in ("rank", "after ms", "price", "payout", "used", "held", "limit")
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in NUMBERS else "left", overflow="fold")
     return table
 
 

@@ -6,9 +6,9 @@ may stop the worker: the top of the loop catches everything, says so, and goes o
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final, Protocol
 
 from exchange.core.caps import cap_of, parts_of, period_of
 from exchange.core.wallets import WHOLE, left_micros
@@ -17,8 +17,16 @@ from exchange.effects.clock import Clock
 from exchange.effects.leads import Leads
 from exchange.flows.standing import FullWindow, Standing
 
+FACTORS_EVERY_S: Final = 30.0
+"""They are made anew every ten minutes; half a minute later every worker ranks by them."""
 Say = Callable[..., Any]
 """Log one event of the process: `say("event", key=value)`."""
+
+
+class FactorSource(Protocol):
+    """Where it is read how much remains of a bid: vertical, source, contract, millionths."""
+
+    async def factors(self) -> Sequence[tuple[int, int, int, int]]: ...
 
 
 class Watch:
@@ -35,7 +43,9 @@ class Watch:
         every_ms: int,
         brake_count: int,
         brake_s: int,
+        factors: FactorSource | None = None,
     ) -> None:
+        self._factor_source, self._factors_due = factors, 0.0
         self._clock, self._standing, self._caps, self._leads = clock, standing, caps, leads
         self._say, self._every_s = say, every_ms / 1000
         self._brake_count, self._brake_s = brake_count, brake_s
@@ -43,7 +53,7 @@ class Watch:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            for part in (self._room, self._doubts):
+            for part in (self._room, self._doubts, self._factors):
                 try:
                     await part()
                 except Exception as fault:
@@ -77,6 +87,14 @@ class Watch:
         taken = sum(used.get(full.win, (0, 0)))
         least = 1 if cap.unit == "leads" else contract.bid_min_micros or 1
         return bool(taken + least <= cap.limit)
+
+    async def _factors(self) -> None:
+        """What remains of bids, where any vertical ranks by it."""
+        source, now = self._factor_source, self._clock.loop_time()
+        if source is None or now < self._factors_due or not self._standing.needs_factors:
+            return
+        self._standing.learn_factors(await source.factors())
+        self._factors_due = now + FACTORS_EVERY_S
 
     async def _doubts(self) -> None:
         since = self._clock.now() - timedelta(seconds=self._brake_s)

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from exchange.core.ledger import REVERSAL, TransferCode
+from exchange.core.quality import factor_rows
 from exchange.effects.leases import Deposed
 from exchange.effects.postgres import Database
+from exchange.effects.sums import SumStore
+from exchange.flows.quality import Qualities
 from tests.books.reporting import Keeper, earned, packed, utc
 from tests.books.trade import Trade, trade, uuid7
 from tests.conftest import run_apart
@@ -191,6 +194,27 @@ async def test_a_return_that_is_decided_later_moves_in_its_leads_day(
 async def test_a_tally_that_does_not_balance_is_refused_by_the_database(keeper: Keeper) -> None:
     with pytest.raises(Exception, match="balances"):
         await keeper.database.execute("UPDATE money_daily SET house_micros = house_micros + 1")
+
+
+async def test_workers_rank_by_what_the_job_saved_and_forgotten_pairs_by_their_vertical(
+    keeper: Keeper,
+) -> None:
+    await keeper.turn()
+    sums, clock = SumStore(keeper.database), keeper.clock
+    clock.moment = AFTER
+    lease = await keeper.lease()
+    assert await Qualities(sums=sums, clock=clock).turn(lease) > 0
+    assert await Qualities(sums=sums, clock=clock).turn(lease) == 0
+    factors = {one[:3]: one[3] for one in await sums.factors()}
+    verticals = {vertical for vertical, source, _ in factors if not source}
+    pairs = [key for key in factors if key[1]]
+    assert verticals == {vertical for vertical, _, _ in pairs}
+    assert {0 < factor <= 1_000_000 for factor in factors.values()} == {True}
+    seen = await sums.seen(TERMS.first, AFTER.date())
+    await sums.save_factors(factor_rows(seen[1:]))
+    gone = (seen[0].vertical_id, seen[0].source_id, seen[0].contract_id)
+    after = {one[:3]: one[3] for one in await sums.factors()}
+    assert after[gone] == after[gone[0], 0, 0]
 
 
 async def test_every_transfer_is_some_kind_of_money(keeper: Keeper) -> None:

@@ -1,12 +1,14 @@
 """The auction: best payout first, floors kept, ties even-handed, and never the order of arrival."""
 
 from itertools import permutations, product
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.core.auction import at_promise, is_decided, offer_expires_at_ms, rank
+from exchange.core.auction import Factors, at_promise, is_decided, offer_expires_at_ms, rank
 from exchange.core.model import Bid, Candidate, Contract, Payout
 from exchange.core.terms import ContractTerms
 
@@ -105,6 +107,72 @@ def test_adding_a_lower_bid_never_changes_the_winner(prices: list[int], lower: i
 def test_only_the_best_are_kept() -> None:
     bids = [bid(contract(n), n) for n in range(1, 20)]
     assert order(bids, kept=3) == [19, 18, 17]
+
+
+# --- by expected value ----------------------------------------------------------------------------
+
+
+def valued(bids: list[tuple[Contract, Bid]], factors: dict[int, int], usual: int) -> list[int]:
+    found = Factors(by_contract=factors, usual=usual)
+    ranking = rank(PING, bids, terms=share(), floor_micros=0, kept=10, factors=found)
+    assert all(one.factor_millionths == found.of(one.contract_id) for one in ranking.candidates)
+    assert [one.rank for one in ranking.candidates] == list(range(1, len(bids) + 1))
+    return [one.contract_id for one in ranking.candidates]
+
+
+PRICES = st.lists(st.integers(1, 60), min_size=1, max_size=8)
+FACTOR = st.integers(1, 1_000_000)
+
+
+@given(PRICES, FACTOR)
+def test_with_all_factors_equal_the_order_is_that_of_payout(prices: list[int], all_of: int) -> None:
+    bids = [bid(contract(n), price) for n, price in enumerate(prices, 1)]
+    assert valued(bids, {}, all_of) == order(bids)
+
+
+@given(PRICES, st.lists(FACTOR, min_size=8, max_size=8), st.randoms(use_true_random=False))
+def test_ranking_by_value_is_a_permutation_and_independent_of_arrival(
+    prices: list[int], factors: list[int], chance: Any
+) -> None:
+    bids = [bid(contract(n), price) for n, price in enumerate(prices, 1)]
+    known = dict(enumerate(factors, 1))
+    ranked = valued(bids, known, 1)
+    assert sorted(ranked) == list(range(1, len(bids) + 1))
+    assert valued(chance.sample(bids, len(bids)), known, 1) == ranked
+    worths = [prices[n - 1] * known[n] for n in ranked]
+    assert worths == sorted(worths, reverse=True)
+
+
+@given(PRICES, st.lists(FACTOR, min_size=8, max_size=8), st.integers(1, 8), FACTOR)
+def test_a_lower_factor_never_improves_a_rank(
+    prices: list[int], factors: list[int], who: int, other: int
+) -> None:
+    who = min(who, len(prices))
+    bids = [bid(contract(n), price) for n, price in enumerate(prices, 1)]
+    known = dict(enumerate(factors, 1))
+    lower = known | {who: min(other, known[who])}
+    assert valued(bids, lower, 1).index(who) >= valued(bids, known, 1).index(who)
+
+
+def test_the_promise_is_the_payout_of_the_first_by_value() -> None:
+    bids = [bid(contract(1), 20_000_000), bid(contract(2), 18_000_000)]
+    factors = Factors(by_contract={1: 500_000}, usual=900_000)
+    ranking = rank(PING, bids, terms=share(150_000), floor_micros=0, kept=10, factors=factors)
+    assert [one.contract_id for one in ranking.candidates] == [2, 1]
+    assert ranking.payout_micros == 15_300_000
+    fallen = at_promise(ranking.candidates[1], 15_300_000)
+    assert fallen is not None
+    assert fallen.payout_micros == 17_000_000  # whoever is next may pay more than was promised
+
+
+def test_equal_values_are_in_order_of_payout() -> None:
+    bids = [bid(contract(1), 10), bid(contract(2), 20)]
+    assert valued(bids, {1: 1_000_000, 2: 500_000}, 1) == [2, 1]
+
+
+def test_without_factors_a_candidate_says_nothing_of_one() -> None:
+    ranking = rank(PING, [bid(contract(1), 5)], terms=share(), floor_micros=0, kept=1)
+    assert b"factor" not in msgspec.json.encode(ranking.candidates)
 
 
 @pytest.mark.parametrize(

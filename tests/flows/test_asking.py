@@ -108,6 +108,11 @@ def test_direct_leads_and_named_consent_wait_for_lower_bids() -> None:
     assert not may_close_early(ping(), named), "the consumer is yet to be shown who bid"
 
 
+def test_by_expected_value_nobody_has_won_before_all_have_answered() -> None:
+    terms = VerticalTerms(currency="USD", fields={}, ranking="expected_value")
+    assert not may_close_early(ping(), Vertical(id=1, key="v", terms=terms))
+
+
 @pytest.mark.parametrize("kind", NoReplyKind)
 def test_every_kind_of_silence_has_its_non_bid_code(kind: NoReplyKind) -> None:
     assert isinstance(NON_BID_OF[kind], NonBid)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -59,6 +60,28 @@ def market(*, note: str = "") -> Book:
 
 BOOK = market()
 VERTICAL = next(one.id for one in BOOK.verticals.values() if one.key == "auto")
+
+
+def test_the_factors_of_a_source_are_learned_at_once_and_the_unknown_have_the_verticals() -> None:
+    world: Any = None
+    standing = Standing(
+        BOOK, buyers=world, dialects=dialects(), brake_count=3, brake_s=300, trial_s=30,
+        worker_number=1,
+    )  # fmt: skip
+    assert not standing.needs_factors
+    assert standing.factors(ping_of(7)).of(1) == 1_000_000  # nothing is known to be lost
+    standing.learn_factors([(VERTICAL, 0, 0, 800_000), (VERTICAL, 7, 1, 500_000)])
+    assert [standing.factors(ping_of(7)).of(n) for n in (1, 2)] == [500_000, 800_000]
+    assert standing.factors(ping_of(8)).of(1) == 800_000
+    standing.learn_factors([])
+    assert standing.factors(ping_of(7)).of(1) == 1_000_000
+
+
+def ping_of(source_id: int) -> Ping:
+    return Ping(
+        ping_id="p", seller_id=1, source_id=source_id, vertical_id=VERTICAL, fields={},
+        received_at=NOW, tmax_ms=100,
+    )  # fmt: skip
 
 
 @pytest.fixture

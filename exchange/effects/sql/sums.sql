@@ -82,6 +82,19 @@ SELECT min(until) FROM tally_progress WHERE name <> 'settled'
 -- How much a bid is worth, by vertical, source and contract.
 SELECT vertical_id, source_id, contract_id, factor_millionths FROM quality_factor
 
+-- name: forget_factors
+-- A pair that no post was seen of any more is worth what its vertical is.
+UPDATE quality_factor q
+SET accept_millionths = m.accept_millionths, return_millionths = m.return_millionths,
+    factor_millionths = m.factor_millionths, at = now()
+FROM quality_factor m
+WHERE m.vertical_id = q.vertical_id AND m.source_id = 0 AND m.contract_id = 0 AND q.source_id <> 0
+  AND NOT EXISTS (
+      SELECT FROM unnest($1::integer[], $2::integer[], $3::integer[]) AS k (v, s, c)
+      WHERE k.v = q.vertical_id AND k.s = q.source_id AND k.c = q.contract_id
+  )
+  AND q.factor_millionths <> m.factor_millionths
+
 -- name: save_factors
 -- Factors made anew; those that stay the same are left alone.
 INSERT INTO quality_factor AS q (

@@ -51,10 +51,14 @@ class Teller:
         self.stage, self.explain, self.database_url = stage, explain, database_url
 
     async def pinged(
-        self, lead_id: str, *answers: ContractAnswer, gates: dict[str, str] | None = NOTHING_CLEARED
+        self,
+        lead_id: str,
+        *answers: ContractAnswer,
+        gates: dict[str, str] | None = NOTHING_CLEARED,
+        factor: int = 1_000_000,
     ) -> None:
         """The journal's row, with the bits that were cleared (`None`: they were lost). Without
-        answers: the two bids of the stage's offer."""
+        answers: the two bids of the stage's offer, ranked by what is left of them."""
         offer = self.stage.offer(lead_id)
         mask_id = next(MASK_IDS)
         mask = MaskDoc(
@@ -84,7 +88,11 @@ class Teller:
             outcome="no_offer" if answers else "offer",
             reason=int(Reason.NO_BIDS) if answers else None,
             answers=bids,
-            ranking=() if answers else offer.candidates,
+            ranking=()
+            if answers
+            else tuple(
+                msgspec.structs.replace(one, factor_millionths=factor) for one in offer.candidates
+            ),
             payout_micros=None if answers else offer.payout_micros,
             expires_at_ms=None if answers else offer.expires_at_ms,
             eligible=len(bids),
@@ -306,6 +314,22 @@ async def test_a_broken_chain_is_told(teller: Teller, stage: Any) -> None:
     assert story.custody is not None
     assert not story.custody.verified
     assert "does not end where its lead says" in story.custody.broken
+
+
+async def test_bids_ranked_by_expected_value_say_what_they_were_worth_then(
+    teller: Teller, stage: Any
+) -> None:
+    ping_id = stage.clock.new_id()
+    await teller.pinged(ping_id, factor=400_000)
+    story = await teller.story(ping_id)
+    told = [(one.payout, one.factor, one.expected) for one in story.contracts if one.rank]
+    assert told == [("21.25", "0.40", "8.50"), ("17.00", "0.40", "6.80")]
+    shown = io.StringIO()
+    Console(file=shown, width=140).print(page(story))
+    assert "worth" in shown.getvalue()
+    await teller.pinged(other := stage.clock.new_id())
+    plain = [one.factor for one in (await teller.story(other)).contracts]
+    assert plain == [None] * len(plain)
 
 
 async def test_an_unknown_id_has_no_story(teller: Teller, stage: Any) -> None:
