@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -14,7 +14,7 @@ from exchange.app import report_pages
 from exchange.app.commands import AsJson, DataDir, err, out, plainly, print_json, settings_of
 from exchange.app.processes import servers
 from exchange.core.quality import PAUSE_LEAST, PAUSE_OVER, PauseRule, Quality
-from exchange.core.reports import BY, By, Name, Report, wrong_question
+from exchange.core.reports import BY, By, Name, Report, plain, wrong_question
 from exchange.core.tallies import days
 from exchange.effects.clock import Clock
 from exchange.effects.papers import tables
@@ -116,7 +116,7 @@ def _told(
     if wrong := wrong_question(name, by or BY[name][0], begins, ends):
         raise _used_wrongly(wrong)
     _writable(csv_file)
-    asked = Question(name=name, first=begins, last=ends, by=by)  # type: ignore[arg-type]  # checked
+    asked = Question(name=name, first=begins, last=ends, by=cast(By | None, by))
 
     async def work(sums: SumStore) -> tuple[Report, datetime | None]:
         return await report_of(asked, sums=sums), await sums.until()
@@ -127,7 +127,18 @@ def _told(
             for row in report_pages.cells(made):
                 add(row)
     if as_json:
-        print_json(report_pages.as_json(made, until))
+        print_json(
+            {
+                "report": made.name,
+                "by": made.by,
+                "from": made.first,
+                "to": made.last,
+                "zone": "UTC",
+                "until": until,
+                "lines": [plain(made, line) for line in made.lines],
+                "totals": [plain(made, line) for line in made.totals],
+            }
+        )
     else:
         report_pages.report(made, until, out)
 

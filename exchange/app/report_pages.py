@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from rich import box
 from rich.console import Console
@@ -95,33 +95,6 @@ def _cell(column: Column, value: Value) -> Cell:
     if column.kind == "money":
         return amount(int(value))
     return Decimal(f"{value:.6f}") if isinstance(value, float) else value
-
-
-def as_json(made: Report, until: datetime | None) -> dict[str, Any]:
-    """A report for programs: money as decimal strings."""
-    return {
-        "report": made.name,
-        "by": made.by,
-        "from": made.first,
-        "to": made.last,
-        "zone": "UTC",
-        "until": until,
-        "lines": [_told(made, line) for line in made.lines],
-        "totals": [_told(made, line) for line in made.totals],
-    }
-
-
-def _told(made: Report, line: Line) -> dict[str, Any]:
-    values = {
-        column.name: text_of(int(value)) if column.kind == "money" and value is not None else value
-        for column, value in zip(made.columns, line.values, strict=True)
-    }
-    return {
-        made.by: line.key,
-        "currency": line.currency,
-        **values,
-        "reasons": dict(line.reasons),
-    }
 
 
 # --- quality --------------------------------------------------------------------------------------

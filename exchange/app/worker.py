@@ -22,7 +22,7 @@ from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
 from exchange.api.serving import Runner
-from exchange.app import incidents
+from exchange.app import incidents, reports
 from exchange.app.dials import dials, trying
 from exchange.app.ground import Ground, Urls, cancelled, ground, replies_of
 from exchange.app.outlets import Outlets, outlets
@@ -56,6 +56,7 @@ ROUTES = (
     *finance_api.ROUTES,
     *operator_api.ROUTES,
     *incidents.ROUTES,
+    *reports.ROUTES,
     *ops_api.ROUTES,
 )
 """Every call of the API."""
@@ -359,6 +360,7 @@ def _routed(
         book=lambda: base.standing.book,
     ).add_to(app.router, door)
     incidents.add_to(app.router, door, base)
+    reports.add_to(app.router, door, base)
     OpsApi(
         missing=lambda: _missing(base),
         scrape=base.metrics.scrape,

@@ -13,6 +13,7 @@ from datetime import date
 from typing import Final, Literal, get_args
 
 from exchange.core.model import Fact
+from exchange.core.money import text_of
 
 Name = Literal["pnl", "funnel", "returns", "buyers", "selling", "buying"]
 By = Literal["source", "seller", "buyer", "contract", "vertical", "day", "reason"]
@@ -333,3 +334,18 @@ def wrong_question(name: Name, by: str, first: date, last: date) -> str | None:
     if (last - first).days >= DAYS_MAX:
         return f"a report is of at most {DAYS_MAX} days"
     return None
+
+
+# --- for programs ---------------------------------------------------------------------------------
+
+
+Cell = str | int | float | dict[str, int] | None
+
+
+def plain(made: Report, line: Line) -> dict[str, Cell]:
+    """A line for programs: its key under what the report is told by, money as decimal strings."""
+    values = {
+        column.name: text_of(int(value)) if column.kind == "money" and value is not None else value
+        for column, value in zip(made.columns, line.values, strict=True)
+    }
+    return {made.by: line.key, "currency": line.currency, **values, "reasons": dict(line.reasons)}

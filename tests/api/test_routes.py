@@ -7,7 +7,7 @@ import pytest
 import schemathesis
 from aiohttp import web
 
-from exchange.api import buyer, finance, operator, ops, seller
+from exchange.api import buyer, finance, operator, ops, reports, seller
 from exchange.api.docs import page
 from exchange.api.errors import ProblemDetails
 from exchange.api.openapi import document
@@ -54,6 +54,10 @@ def operators(router: web.UrlDispatcher, door: Any) -> None:
     operator.OperatorApi(explain=NONE, doubts=NONE, resolving=NONE, book=NONE).add_to(router, door)
 
 
+def reporters(router: web.UrlDispatcher, door: Any) -> None:
+    reports.ReportsApi(sums=NONE, clock=NONE).add_to(router, door)
+
+
 def operation(router: web.UrlDispatcher, _: Any) -> None:
     ops.OpsApi(missing=NONE, scrape=NONE, routes=ROUTES, version="0").add_to(router)
 
@@ -81,6 +85,7 @@ def served(add: Adding) -> set[tuple[str, str, str | None, Any]]:
         (financiers, finance.ROUTES),
         (operators, operator.ROUTES),
         (operation, ops.ROUTES),
+        (reporters, reports.ROUTES),
     ],
 )
 def test_what_is_served_is_what_is_documented(add: Adding, routes: tuple[Route, ...]) -> None:
