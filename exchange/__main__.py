@@ -21,11 +21,13 @@ import typer
 
 from exchange.app import (
     customer_commands,
+    documents_commands,
     finance_commands,
     incident_commands,
     ledger_commands,
     market_commands,
     mending_commands,
+    payments_commands,
     period_commands,
     reconcile_commands,
     report_commands,
@@ -187,6 +189,10 @@ cli.add_typer(incident_commands.incident, name="incident", no_args_is_help=True)
 cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)
 cli.add_typer(ledger_commands.ledger, name="ledger", no_args_is_help=True)
 cli.add_typer(period_commands.periods, name="period", no_args_is_help=True)
+cli.add_typer(finance_commands.ledger, name="ledger", no_args_is_help=True)
+cli.add_typer(documents_commands.documents, name="documents", no_args_is_help=True)
+cli.add_typer(payments_commands.payments, name="payments", no_args_is_help=True)
+cli.command()(payments_commands.ageing)
 cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
 cli.add_typer(report_commands.report, name="report", no_args_is_help=True)
 cli.add_typer(report_commands.report, name="reports", no_args_is_help=True, hidden=True)

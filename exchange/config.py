@@ -90,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     master_key_file: str | None = None
     lab: bool = False
     """Lab mode allows private addresses and plain http to buyers; refused with a database URL."""
+    house_file: str | None = None
+    """The house on its papers and at its bank: a TOML file; without one they say `The exchange`."""
     jobs: bool = True
     log: str = "-"
     """`-` is standard output, else a file."""

@@ -145,15 +145,15 @@ class PaymentStore:
         )
 
     async def _write(self, connection: Any, done: Recorded, *, by: str, action: str) -> None:
+        for match in done.undone:
+            await connection.execute(
+                self._sql["unmatch"], match.payment_id, match.part, match.by, done.why, match.at
+            )
         payment = done.payment
         if payment is not None:
             await connection.execute(self._sql["record"], *_payment_row(payment))
         for match in done.matches:
             await connection.execute(self._sql["match"], *_match_row(match))
-        for match in done.undone:
-            await connection.execute(
-                self._sql["unmatch"], match.payment_id, match.part, match.by, done.why, match.at
-            )
         for booking in done.bookings:
             await self._book(connection, booking)
         subject = payment.payment_id if payment else (done.matches or done.undone)[0].payment_id

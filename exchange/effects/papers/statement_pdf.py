@@ -55,8 +55,8 @@ def write_pdf(path: Path, statements: Sequence[Statement], *, house: str) -> Non
     """`house`: who sends it. Raises `OSError`."""
     canvas = Canvas(str(path), pagesize=A4, invariant=True, pageCompression=True)
     if statements:
-        canvas.setTitle(_latin(f"Statement {statements[0].party.key} {statements[0].last}"))
-    canvas.setAuthor(_latin(house))
+        canvas.setTitle(latin(f"Statement {statements[0].party.key} {statements[0].last}"))
+    canvas.setAuthor(latin(house))
     for one in statements:
         _Pages(canvas, one, house).draw()
     canvas.save()
@@ -131,7 +131,7 @@ class _Pages:
         said = (str(line.day), line.kind, line.contract, line.reference, _short(line.document))
         ends = (*(x for _, x in COLUMNS[1:]), AMOUNT_END - 18 * mm)
         for text, (_, x), end in zip(said, COLUMNS, ends, strict=True):
-            self._text(x, _cut(text, end - x - 2 * mm, size=8), size=8)
+            self._text(x, cut(text, end - x - 2 * mm, size=8), size=8)
         self._text(AMOUNT_END, grouped(line.amount_micros), size=8, right=True)
         self._text(RIGHT, grouped(line.balance_micros), size=8, right=True)
         self._down(ROW)
@@ -179,7 +179,7 @@ class _Pages:
         self._canvas.setFont(font, size)
         self._canvas.setFillColor(color)
         draw = self._canvas.drawRightString if right else self._canvas.drawString
-        draw(x, self._y, _latin(text))
+        draw(x, self._y, latin(text))
 
 
 def grouped(micros: int) -> str:
@@ -204,8 +204,9 @@ def _short(document: str) -> str:
     return document if len(document) <= 13 else document[-12:]
 
 
-def _cut(text: str, width: float, *, size: float) -> str:
-    text = _latin(text)
+def cut(text: str, width: float, *, size: float) -> str:
+    """The text as far as it has room."""
+    text = latin(text)
     if stringWidth(text, PLAIN, size) <= width:
         return text
     while text and stringWidth(text + "...", PLAIN, size) > width:
@@ -213,6 +214,6 @@ def _cut(text: str, width: float, *, size: float) -> str:
     return text + "..."
 
 
-def _latin(text: str) -> str:
+def latin(text: str) -> str:
     """What the fonts of every reader can draw."""
     return text.encode("cp1252", errors="replace").decode("cp1252")
