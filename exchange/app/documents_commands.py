@@ -1,6 +1,6 @@
 """Commands about documents: issue a period, list, show, cancel."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,41 +64,53 @@ def documents_issue(
         raise used_wrongly("--pdf, --csv and --xlsx need a folder: --out DIR")
     if cycle not in (None, "month", "week"):
         raise used_wrongly("--cycle is month or week")
-    told: list[Told] = []
-
-    def tell(one: Told) -> None:
-        if folder is not None and one.document is not None:
-            for ending in endings or ["json"]:
-                _write(folder / f"{one.document.number}.{ending}", one.document.content)
-        told.append(msgspec.structs.replace(one, document=None))
-
-    async def work(papers: Papers) -> None:
-        period = await papers.period(first, last, zone)
-        asked = Asked(
-            period=period, by=by, parties=tuple(party or ()), cycle=cycle, dry_run=dry_run
-        )
-        async with papers.period_books() as books:
-            with _progress(await books.weight(period)) as tick:
-                await issue(
-                    asked,
-                    books=books,
-                    store=papers.documents,
-                    clock=papers.clock,
-                    house=papers.house,
-                    tell=tell,
-                    tick=tick,
-                )
-
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+
+    async def work(papers: Papers) -> list[Told]:
+        asked = Asked(
+            period=await papers.period(first, last, zone),
+            by=by,
+            parties=tuple(party or ()),
+            cycle=cycle,
+            dry_run=dry_run,
+        )
+        return await _issued(papers, asked, folder, endings or ["json"])
+
     try:
-        with_papers(data_dir, work)
+        told = with_papers(data_dir, work)
     except NotIssued as bad:
         raise used_wrongly(str(bad)) from None
     if as_json:
         print_json(told)
     else:
         _run_page(told, dry_run=dry_run)
+
+
+async def _issued(
+    papers: Papers, asked: Asked, folder: Path | None, endings: Sequence[Ending]
+) -> list[Told]:
+    """Issue, and write what is new into the folder at once: no run is held in memory."""
+    told: list[Told] = []
+
+    def tell(one: Told) -> None:
+        if folder is not None and one.document is not None:
+            for ending in endings:
+                _write(folder / f"{one.document.number}.{ending}", one.document.content)
+        told.append(msgspec.structs.replace(one, document=None))
+
+    async with papers.period_books() as books:
+        with _progress(await books.weight(asked.period)) as tick:
+            await issue(
+                asked,
+                books=books,
+                store=papers.documents,
+                clock=papers.clock,
+                house=papers.house,
+                tell=tell,
+                tick=tick,
+            )
+    return told
 
 
 @contextmanager
