@@ -28,6 +28,7 @@ from exchange.app import (
     market_commands,
     mending_commands,
     payments_commands,
+    payouts_commands,
     period_commands,
     reconcile_commands,
     report_commands,
@@ -187,10 +188,13 @@ cli.add_typer(customer_commands.buyers, name="buyers", no_args_is_help=True)
 cli.add_typer(source_commands.source, name="source", no_args_is_help=True)
 cli.add_typer(incident_commands.incident, name="incident", no_args_is_help=True)
 cli.add_typer(wallet_commands.wallets, name="wallets", no_args_is_help=True)
+ledger_commands.ledger.command("export")(payouts_commands.ledger_export)
 cli.add_typer(ledger_commands.ledger, name="ledger", no_args_is_help=True)
 cli.add_typer(period_commands.periods, name="period", no_args_is_help=True)
 cli.add_typer(documents_commands.documents, name="documents", no_args_is_help=True)
+payments_commands.payments.command("paid")(payouts_commands.payments_paid)
 cli.add_typer(payments_commands.payments, name="payments", no_args_is_help=True)
+cli.add_typer(payouts_commands.payout_runs, name="payouts", no_args_is_help=True)
 cli.command()(payments_commands.ageing)
 cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
 cli.add_typer(report_commands.report, name="report", no_args_is_help=True)

@@ -3,14 +3,17 @@ function handed in; then written whole. Facts only."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from exchange.core.accounting import Moved
 from exchange.core.ageing import Balance, Open, Paper, open_papers
 from exchange.core.model import Fact
 from exchange.core.payments import Booking, Match, Payment, Recorded, Way
+from exchange.core.payout_run import Hold, Payable
+from exchange.core.statements import Period
 from exchange.effects.sql import queries
 
 T = TypeVar("T")
@@ -116,6 +119,26 @@ class PaymentStore:
         day = before.astimezone(UTC).date()
         rows = await self._database.fetch(self._sql["balances"], party_id, before, day)
         return tuple(Balance(**dict(row)) for row in rows)
+
+    async def payables(self, day: date, before: datetime) -> tuple[Payable, ...]:
+        """What sellers are owed before a moment by statements that are due on a day."""
+        rows = await self._database.fetch(
+            self._sql["payables"], before, before.astimezone(UTC).date(), day
+        )
+        return tuple(Payable(**dict(row)) for row in rows)
+
+    async def holds(self) -> tuple[Hold, ...]:
+        """What incidents keep back."""
+        rows = await self._database.fetch(self._sql["holds"])
+        return tuple(Hold(**dict(row)) for row in rows)
+
+    async def moved(self, period: Period) -> tuple[Moved, ...]:
+        """What a period's transfers moved between accounts, by day."""
+        until = period.until
+        rows = await self._database.fetch(
+            self._sql["moved"], period.since, until, until.astimezone(UTC).date(), str(period.zone)
+        )
+        return tuple(Moved(**dict(row)) for row in rows)
 
     async def _known(
         self,

@@ -126,3 +126,55 @@ SELECT o.party_id, o.key AS party, o.currency,
 FROM leg l JOIN own o ON o.id = l.account
 GROUP BY o.party_id, o.key, o.currency
 ORDER BY o.key, o.currency
+
+-- name: payables
+-- By seller and currency before a moment ($1, its day in UTC $2): what statements in force that are due
+-- on a day ($3) come to, what was moved after them, what was paid, and how often.
+WITH own AS MATERIALIZED (
+    SELECT a.id, a.party_id, a.currency
+    FROM account a JOIN party p ON p.id = a.party_id
+    WHERE p.kind = 'seller' AND a.kind IN ('payable', 'clawback')
+),
+settled AS MATERIALIZED (
+    SELECT DISTINCT ON (d.party_id, d.currency) d.party_id, d.currency, d.until, d.number
+    FROM document d
+    WHERE d.kind = 'payout_statement' AND d.due_on <= $3 AND d.issued_at < $1
+      AND NOT EXISTS (SELECT FROM document c WHERE c.cancels = d.document_id)
+    ORDER BY d.party_id, d.currency, d.until DESC
+),
+leg AS (
+    SELECT t.credit_account AS account, t.subject, t.at, t.amount_micros AS micros
+    FROM transfer t WHERE t.at < $1 AND t.day <= $2
+    UNION ALL
+    SELECT t.debit_account, t.subject, t.at, -t.amount_micros
+    FROM transfer t WHERE t.at < $1 AND t.day <= $2
+)
+SELECT o.party_id, o.currency, s.number AS statement,
+       coalesce(sum(l.micros) FILTER (WHERE l.subject <> 'payment' AND l.at < s.until), 0)::bigint
+           AS settled_micros,
+       coalesce(sum(l.micros) FILTER (WHERE l.subject <> 'payment'
+                                      AND (s.until IS NULL OR l.at >= s.until)), 0)::bigint AS since_micros,
+       coalesce(sum(l.micros) FILTER (WHERE l.subject = 'payment'), 0)::bigint AS paid_micros,
+       (SELECT count(*) FROM payment p WHERE p.party_id = o.party_id AND p.currency = o.currency
+                                         AND p.way = 'paid_out')::integer AS payments
+FROM leg l JOIN own o ON o.id = l.account
+LEFT JOIN settled s ON s.party_id = o.party_id AND s.currency = o.currency
+GROUP BY o.party_id, o.currency, s.number
+ORDER BY o.party_id, o.currency
+
+-- name: holds
+-- What incidents keep back of payouts.
+SELECT party_id, currency, amount_micros FROM payout_hold WHERE lifted_at IS NULL
+
+-- name: moved
+-- What transfers from a moment ($1) until before another ($2, its day in UTC $3) moved between accounts,
+-- by day of a zone ($4), currency and code.
+SELECT (t.at AT TIME ZONE $4)::date AS day, t.currency, t.code,
+       d.kind AS debit_kind, CASE WHEN dp.id = 1 THEN '' ELSE dp.key END AS debit_name,
+       c.kind AS credit_kind, CASE WHEN cp.id = 1 THEN '' ELSE cp.key END AS credit_name,
+       sum(t.amount_micros)::bigint AS amount_micros
+FROM transfer t
+JOIN account d ON d.id = t.debit_account JOIN party dp ON dp.id = d.party_id
+JOIN account c ON c.id = t.credit_account JOIN party cp ON cp.id = c.party_id
+WHERE t.at >= $1 AND t.at < $2 AND t.day <= $3
+GROUP BY 1, 2, 3, 4, 5, 6, 7
