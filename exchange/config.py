@@ -52,6 +52,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Pings under way in one worker before it answers 503."""
     posts_running_max: Annotated[int, _range(1, 100_000)] = 500
     returns_running_max: Annotated[int, _range(1, 10_000)] = 100
+    bulk_lines_max: Annotated[int, _range(1, 10_000)] = 1_000
+    """Returns of one list; each takes some milliseconds, and who sent it waits for all."""
+    bulk_bytes_max: Annotated[int, _range(65_536, 16_777_216)] = 1_048_576
+    """Of a list of returns or customers; its time to arrive grows with it."""
     journal_queue_max: Annotated[int, _range(128, 1_000_000)] = 20_000
     commit_queue_max: Annotated[int, _range(16, 100_000)] = 2_000
     commit_batch_max: Annotated[int, _range(1, 1_024)] = 256

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from exchange.api import errors
 from exchange.core.messages import Refusal
@@ -66,9 +66,11 @@ class Door:
         call: Call,
         *,
         decoder: "msgspec.json.Decoder[Any] | None" = None,
+        whole: int | None = None,
         limit: Limit | None = None,
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """The aiohttp handler of a call. `decoder` reads the body (`None`: the call has none)."""
+        """The aiohttp handler of a call. `decoder` reads the body (`None`: the call has none);
+        `whole` hands it over as it came, up to so many bytes."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             began = self._clock.loop_time()
@@ -79,7 +81,7 @@ class Door:
                     return self._refused(request, errors.OVERLOADED, began, None, 1)
                 limit.running += 1
             try:
-                return await self._answer(request, role, call, decoder, began)
+                return await self._answer(request, role, call, decoder, began, whole)
             finally:
                 if limit is not None:
                     limit.running -= 1
@@ -108,6 +110,7 @@ class Door:
         call: Call,
         decoder: "msgspec.json.Decoder[Any] | None",
         began: float,
+        whole: int | None,
     ) -> web.StreamResponse:
         key = self._admission.caller(request.headers.get("Authorization"), role)
         if isinstance(key, Refusal):
@@ -124,8 +127,12 @@ class Door:
                 refusal = errors.rate_limited(wait_s)
                 return self._refused(request, refusal, began, key, int(wait_s) + 1)
         try:
-            message = None
-            if decoder is not None:
+            message: Any = None
+            if whole is not None:
+                message = await self._body(request, whole)
+                if isinstance(message, Refusal):
+                    return self._refused(request, message, began, key)
+            elif decoder is not None:
                 body = await self._body(request)
                 if isinstance(body, Refusal):
                     return self._refused(request, body, began, key)
@@ -153,11 +160,12 @@ class Door:
             self._failed(type(error).__name__, place)
             return self._refused(asked.request, errors.BUG, asked.began, asked.key)
 
-    async def _body(self, request: web.Request) -> bytes | Refusal:
-        """The body, within its size and its time. One that says it is too large is not read."""
+    async def _body(self, request: web.Request, whole: int | None = None) -> bytes | Refusal:
+        """The body, within its size and its time. One that says it is too large is not read.
+        `whole`: a list, which may be so large, and as much slower as it is larger than others."""
         if "Content-Encoding" in request.headers:
             return errors.ENCODED
-        most = request.client_max_size
+        most = whole or request.client_max_size
         try:
             if request.content.is_eof():  # it came with the head: nothing to wait for
                 body = request.content.read_nowait()
@@ -166,10 +174,10 @@ class Door:
                 return body
             if (request.content_length or 0) > most:
                 raise web.HTTPRequestEntityTooLarge(most)
-            async with asyncio.timeout(self._body_read_s):
-                return await request.read()
+            async with asyncio.timeout(self._body_read_s * max(1, most // request.client_max_size)):
+                return await (request.read() if whole is None else _read(request.content, whole))
         except web.HTTPRequestEntityTooLarge:
-            self._limit_hit("body_bytes_max")
+            self._limit_hit("body_bytes_max" if whole is None else "bulk_bytes_max")
             return errors.TOO_LARGE
         except TimeoutError:
             self._limit_hit("body_read_ms")
@@ -197,6 +205,16 @@ class Door:
         if refusal in (errors.TOO_LARGE, errors.TOO_SLOW):
             response.force_close()
         return response
+
+
+async def _read(content: StreamReader, most: int) -> bytes:
+    """All of it, or the exception aiohttp has for too much."""
+    body = bytearray()
+    while part := await content.readany():
+        body += part
+        if len(body) > most:
+            raise web.HTTPRequestEntityTooLarge(most)
+    return bytes(body)
 
 
 class Refused(Exception):

@@ -36,7 +36,21 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 def problem_response(refusal: Refusal, *, retry_after_s: int | None = None) -> web.Response:
     """The refusal as an HTTP response."""
-    body = ProblemDetails(
+    response = web.Response(
+        body=msgspec.json.encode(details(refusal)),
+        status=refusal.status,
+        content_type=MEDIA_TYPE,
+    )
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def details(refusal: Refusal) -> ProblemDetails:
+    """The refusal in the one error shape."""
+    return ProblemDetails(
         type="/docs#problem-" + slug(refusal.title),
         title=refusal.title,
         status=refusal.status,
@@ -46,14 +60,6 @@ def problem_response(refusal: Refusal, *, retry_after_s: int | None = None) -> w
             for one in refusal.problems
         ],
     )
-    response = web.Response(
-        body=msgspec.json.encode(body), status=refusal.status, content_type=MEDIA_TYPE
-    )
-    if refusal.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
-    return response
 
 
 def slug(title: str) -> str:

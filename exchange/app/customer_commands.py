@@ -20,11 +20,11 @@ from exchange.app.commands import (
     with_tools,
 )
 from exchange.app.ground import Ground
+from exchange.app.worker import customers_of
 from exchange.core.customer_list import BadList
-from exchange.effects.customers import CustomerLists, Standing, Way
+from exchange.effects.customers import Standing, Way
 from exchange.effects.reconciliation import Sales
 from exchange.effects.sheets import BadSheet, SheetLimits, rows
-from exchange.flows.customers import CustomersOf
 
 T = TypeVar("T")
 buyers = typer.Typer(help="What buyers give the house to know.")
@@ -51,7 +51,7 @@ def list_upload(
     Exit code 0 when it is in, 2 when it cannot be read."""
 
     async def work(base: Ground, buyer_id: int) -> tuple[Standing, int]:
-        flow = customers_flow(base)
+        flow = customers_of(base)
         read = track(
             rows(file, LIMITS),
             description="their lines",
@@ -79,7 +79,7 @@ def list_show(buyer: Buyer, data_dir: DataDir = None, as_json: AsJson = False) -
     """Show how many consumers are on a buyer's list, and since when."""
 
     async def work(base: Ground, buyer_id: int) -> Standing | None:
-        return await customers_flow(base).standing(buyer_id)
+        return await customers_of(base).standing(buyer_id)
 
     standing = _of_buyer(data_dir, buyer, work)
     if as_json:
@@ -88,11 +88,6 @@ def list_show(buyer: Buyer, data_dir: DataDir = None, as_json: AsJson = False) -
         out.print(f"{escape(buyer)} has uploaded no list")
     else:
         _page(buyer, standing)
-
-
-def customers_flow(base: Ground) -> CustomersOf:
-    """Who takes lists in, on this ground."""
-    return CustomersOf(lists=CustomerLists(base.database), vault=base.vault, clock=base.clock)
 
 
 def _page(buyer: str, standing: Standing) -> None:

@@ -10,14 +10,18 @@ from typing import Any
 
 from aiohttp import web
 
+from exchange.api import bulk_returns as bulk_api
 from exchange.api import buyer as buyer_api
 from exchange.api import finance as finance_api
+from exchange.api import lists as lists_api
 from exchange.api import operator as operator_api
 from exchange.api import ops as ops_api
 from exchange.api import seller as seller_api
+from exchange.api.bulk_returns import BulkApi
 from exchange.api.buyer import BuyerApi
 from exchange.api.door import Door, Limit
 from exchange.api.finance import FinanceApi
+from exchange.api.lists import ListsApi
 from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
@@ -30,6 +34,7 @@ from exchange.config import Limits, Settings
 from exchange.core.attempts import STATE_OF, Ended
 from exchange.core.reasons import Delivery
 from exchange.core.records import ReturnRecord
+from exchange.effects.customers import CustomerLists
 from exchange.effects.doubts import Doubts
 from exchange.effects.journal import Journal
 from exchange.effects.leads import Leads
@@ -39,6 +44,7 @@ from exchange.effects.returns import ReturnStore
 from exchange.effects.stories import Stories
 from exchange.effects.sums import SumStore
 from exchange.flows.admission import Admission
+from exchange.flows.customers import CustomersOf
 from exchange.flows.doubt import Endings, Resolving
 from exchange.flows.explain import Explain
 from exchange.flows.holding import Holding
@@ -53,6 +59,8 @@ from exchange.flows.watch import Watch
 ROUTES = (
     *seller_api.ROUTES,
     *buyer_api.ROUTES,
+    *bulk_api.ROUTES,
+    *lists_api.ROUTES,
     *finance_api.ROUTES,
     *operator_api.ROUTES,
     *incidents.ROUTES,
@@ -294,6 +302,11 @@ def resolving_of(base: Ground) -> Resolving:
     )
 
 
+def customers_of(base: Ground) -> CustomersOf:
+    """Who takes in buyers' lists of customers."""
+    return CustomersOf(lists=CustomerLists(base.database), vault=base.vault, clock=base.clock)
+
+
 def returns_of(base: Ground, database: Database) -> Returns:
     """Who decides on returns, over these connections."""
 
@@ -347,11 +360,7 @@ def _routed(
         pings_limit=Limit("pings_running_max", limits.pings_running_max),
         posts_limit=Limit("posts_running_max", limits.posts_running_max),
     ).add_to(app.router, door)
-    BuyerApi(
-        resolving=resolving,
-        returns=returns,
-        returns_limit=Limit("returns_running_max", limits.returns_running_max),
-    ).add_to(app.router, door)
+    _buyers_calls(app, base, resolving, returns, door, limits)
     FinanceApi(returns=returns, book=lambda: base.standing.book).add_to(app.router, door)
     OperatorApi(
         explain=explainer(base, limits.invited_max),
@@ -367,6 +376,24 @@ def _routed(
         routes=ROUTES,
         version=version("lead-exchange"),
     ).add_to(app.router)
+
+
+def _buyers_calls(
+    app: web.Application,
+    base: Ground,
+    resolving: Resolving,
+    returns: Returns,
+    door: Door,
+    limits: Limits,
+) -> None:
+    at_once = Limit("returns_running_max", limits.returns_running_max)
+    most = limits.bulk_bytes_max
+    BuyerApi(resolving=resolving, returns=returns, returns_limit=at_once).add_to(app.router, door)
+    BulkApi(returns=returns, limit=at_once, lines_max=limits.bulk_lines_max, bytes_max=most).add_to(
+        app.router, door
+    )
+    lists = ListsApi(customers=customers_of(base), limit=at_once, bytes_max=most)
+    lists.add_to(app.router, door)
 
 
 def _missing(base: Ground) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import schemathesis
 from aiohttp import web
 
-from exchange.api import buyer, finance, operator, ops, reports, seller
+from exchange.api import buyer, finance, lists, operator, ops, reports, seller
 from exchange.api.docs import page
 from exchange.api.errors import ProblemDetails
 from exchange.api.openapi import document
@@ -46,6 +46,10 @@ def buyers(router: web.UrlDispatcher, door: Any) -> None:
     buyer.BuyerApi(resolving=NONE, returns=NONE, returns_limit=NONE).add_to(router, door)
 
 
+def listers(router: web.UrlDispatcher, door: Any) -> None:
+    lists.ListsApi(customers=NONE, limit=NONE, bytes_max=1).add_to(router, door)
+
+
 def financiers(router: web.UrlDispatcher, door: Any) -> None:
     finance.FinanceApi(returns=NONE, book=NONE).add_to(router, door)
 
@@ -82,6 +86,7 @@ def served(add: Adding) -> set[tuple[str, str, str | None, Any]]:
     [
         (sellers, seller.ROUTES),
         (buyers, buyer.ROUTES),
+        (listers, lists.ROUTES),
         (financiers, finance.ROUTES),
         (operators, operator.ROUTES),
         (operation, ops.ROUTES),

@@ -96,7 +96,12 @@ CONTRACTS: dict[str, dict[str, Any]] = {
         "returns": {
             "window_hours": 48,
             "max_rate": 1.0,
-            "reasons": {"wrong_person": {"to_person": False}, "fraud": {"to_person": True}},
+            "reasons": {
+                "wrong_person": {"to_person": False},
+                "fraud": {"to_person": True},
+                "no_consent": {},
+                "existing_customer": {},
+            },
         },
     },
 }
