@@ -48,11 +48,11 @@ ASKED: Final = (
 
 
 class ReportColumn(msgspec.Struct, frozen=True, kw_only=True):
-    """A column. Values of `money` are decimal strings; a `rate` is a share of one; `null` is
-    nothing over nothing."""
+    """A column. Values of `money` and `average` are decimal strings; a `rate` is a share of one;
+    `null` is nothing over nothing."""
 
     name: str
-    kind: Literal["count", "money", "rate", "number"]
+    kind: Literal["count", "money", "average", "rate", "number"]
     meaning: str
 
 

@@ -188,16 +188,27 @@ Ends = Annotated[
 
 
 @report.command("rebuild")
-def report_rebuild(first: Begins, last: Ends, data_dir: DataDir = None) -> None:
+def report_rebuild(
+    first: Begins,
+    last: Ends,
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Up to this very moment: for an exchange that does not run."),
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
     """Make the tallies of these days anew from pings, events and transfers.
 
-    Harmless at any time, also while the exchange runs: the same facts give the same sums."""
+    Harmless at any time, also while the exchange runs: the same facts give the same sums. What is
+    younger than two minutes (leads: fifteen) is left for later, for it may still be on its way."""
     asked = _asked_days(first, last)
 
     async def work(tallies: Tallies) -> None:
         with Progress(console=err, transient=True, disable=not err.is_terminal) as bars:
             bar = bars.add_task("days", total=len(asked))
-            await tallies.rebuild(asked[0], asked[-1], tick=lambda _: bars.advance(bar))
+            await tallies.rebuild(
+                asked[0], asked[-1], to_the_moment=now, tick=lambda _: bars.advance(bar)
+            )
 
     _with_tallies(data_dir, work)
     out.print(f"{len(asked)} days were made anew, {asked[0]} to {asked[-1]}")

@@ -12,15 +12,15 @@ from rich.table import Table
 
 from exchange.core.money import text_of
 from exchange.core.quality import ACCEPT_STRENGTH, RETURN_STRENGTH, Quality
-from exchange.core.reports import Column, Line, Report, Value
+from exchange.core.reports import AMOUNTS, Column, Line, Report, Value
 from exchange.effects.papers.tables import Cell, amount
 
 QUALITY_HEADER: Final = (
     *("source", "contract", "vertical", "posts", "accepted", "accept_rate", "accept_shrunk"),
     *("returned", "return_rate", "return_shrunk", "factor", "would_pause"),
 )
-NOT_SHOWN: Final = frozenset({"offers", "timeouts", "bid_rate", "error_rate", "grant_rate"})
-"""Left out on the terminal, for a line has an end; files and JSON have every column."""
+ABREAST: Final = 10
+"""Columns side by side on a terminal of usual width; the others follow in a table below."""
 
 
 def report(made: Report, until: datetime | None, out: Console) -> None:
@@ -29,21 +29,30 @@ def report(made: Report, until: datetime | None, out: Console) -> None:
     if not made.lines:
         out.print("nothing happened on these days")
         return
-    shown = [n for n, one in enumerate(made.columns) if one.name not in NOT_SHOWN]
-    has_reasons = any(line.reasons for line in made.lines)
     for total in made.totals:
-        table = Table(made.by, box=box.SIMPLE_HEAD)
-        for n in shown:
-            table.add_column(made.columns[n].name.replace("_", " "), justify="right")
-        if has_reasons:
-            table.add_column("reasons")
-        for line in made.lines:
-            if line.currency == total.currency:
-                _add(table, made.columns, line, shown, has_reasons=has_reasons)
-        table.add_section()
-        _add(table, made.columns, total, shown, has_reasons=has_reasons)
+        lines = [line for line in made.lines if line.currency == total.currency]
         out.print(f"[bold]{total.currency}[/]")
-        out.print(table)
+        for begin in range(0, len(made.columns), ABREAST):
+            out.print(_table(made, [*lines, total], slice(begin, begin + ABREAST)))
+        _print_reasons(lines, out)
+
+
+def _table(made: Report, lines: Sequence[Line], part: slice) -> Table:
+    table = Table(made.by, box=box.SIMPLE_HEAD, padding=(0, 1))
+    for column in made.columns[part]:
+        table.add_column(column.name.replace("_", "\n"), justify="right", no_wrap=True)
+    for line in lines:
+        if line is lines[-1]:
+            table.add_section()
+        cells = map(_text, made.columns[part], line.values[part])
+        table.add_row(escape(line.key), *cells)
+    return table
+
+
+def _print_reasons(lines: Sequence[Line], out: Console) -> None:
+    for line in lines:
+        if line.reasons:
+            out.print(f"{escape(line.key)}: {_reasons(line)}", highlight=False)
 
 
 def heading(made: Report, until: datetime | None) -> str:
@@ -53,14 +62,6 @@ def heading(made: Report, until: datetime | None) -> str:
     return f"{made.name} by {made.by}, {of} of {made.first} to {made.last}, UTC days{fresh}"
 
 
-def _add(
-    table: Table, columns: Sequence[Column], line: Line, shown: Sequence[int], *, has_reasons: bool
-) -> None:
-    cells = [_text(columns[n], line.values[n]) for n in shown]
-    reasons = [_reasons(line)] if has_reasons else []
-    table.add_row(escape(line.key), *cells, *reasons)
-
-
 def _text(column: Column, value: Value) -> str:
     if value is None:
         return ""
@@ -68,6 +69,8 @@ def _text(column: Column, value: Value) -> str:
         return f"{value:.1%}"
     if column.kind == "number":
         return f"{value:.1f}"
+    if column.kind == "average":
+        return text_of(int(value) // 100 * 100)  # four decimals tell pings apart
     return text_of(int(value)) if column.kind == "money" else str(value)
 
 
@@ -92,7 +95,7 @@ def cells(made: Report) -> Iterable[Sequence[Cell]]:
 def _cell(column: Column, value: Value) -> Cell:
     if value is None:
         return None
-    if column.kind == "money":
+    if column.kind in AMOUNTS:
         return amount(int(value))
     return Decimal(f"{value:.6f}") if isinstance(value, float) else value
 

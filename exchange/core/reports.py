@@ -17,16 +17,17 @@ from exchange.core.money import text_of
 
 Name = Literal["pnl", "funnel", "returns", "buyers", "selling", "buying"]
 By = Literal["source", "seller", "buyer", "contract", "vertical", "day", "reason"]
-Kind = Literal["count", "money", "rate", "number"]
+Kind = Literal["count", "money", "average", "rate", "number"]
 Value = int | float | None
 Sums = Mapping[str, int]
+AMOUNTS: Final = frozenset({"money", "average"})
 DAYS_MAX: Final = 1_830
 """Five years: more is a mistake."""
 
 
 class Column(Fact, frozen=True, kw_only=True):
-    """A column. `kind`: a `money` value is micros; a `rate` is a share of one, a `number` neither.
-    `meaning` is what people read of it."""
+    """A column. `kind`: `money` and `average` are micros, the latter by the piece; a `rate` is a
+    share of one, a `number` neither. `meaning` is what people read of it."""
 
     name: str
     kind: Kind
@@ -89,7 +90,7 @@ def _per(name: str, meaning: str, money: str, each: str, less: str | None = None
     """Money by the piece, rounded down."""
     return Column(
         name=name,
-        kind="money",
+        kind="average",
         meaning=meaning,
         of=lambda s: (s[money] - (s[less] if less else 0)) // s[each] if s[each] else None,
     )
@@ -126,20 +127,20 @@ _PNL: Final = (
     _money("revenue", "What buyers owe for them.", "revenue_micros"),
     _money("payouts", "What sellers are owed for them.", "payout_micros"),
     _money("fee", "Revenue less payouts.", "fee_micros"),
-    _count("credits", "Credits of returned leads."),
     _money("credited", "What buyers were given back.", "credit_micros"),
     _money("clawed_back", "What sellers gave back.", "clawback_micros"),
     _money("bad_debt", "What will never be paid.", "bad_debt_micros"),
-    _money("reserved", "Set aside for returns that are still to come.", "reserved_micros"),
     _money("other", "Adjustments, guarantees, tiers.", "other_micros"),
     _money("net_margin", "What the house earned, all of it.", "net_micros"),
+    _rate("net_share", "Net margin of revenue.", "net_micros", "revenue_micros"),
     _per("revenue_per_sale", "Revenue by the lead sold.", "revenue_micros", "sales"),
     _per(
         "cost_per_sale",
         "Payouts less what was clawed back, by the lead sold.",
         *("payout_micros", "sales", "clawback_micros"),
     ),
-    _rate("net_share", "Net margin of revenue.", "net_micros", "revenue_micros"),
+    _count("credits", "Credits of returned leads."),
+    _money("reserved", "Set aside for returns that are still to come.", "reserved_micros"),
 )
 _FUNNEL: Final = (
     _count("pings", "Pings, direct leads among them."),
@@ -345,7 +346,7 @@ Cell = str | int | float | dict[str, int] | None
 def plain(made: Report, line: Line) -> dict[str, Cell]:
     """A line for programs: its key under what the report is told by, money as decimal strings."""
     values = {
-        column.name: text_of(int(value)) if column.kind == "money" and value is not None else value
+        column.name: text_of(int(value)) if column.kind in AMOUNTS and value is not None else value
         for column, value in zip(made.columns, line.values, strict=True)
     }
     return {made.by: line.key, "currency": line.currency, **values, "reasons": dict(line.reasons)}

@@ -62,14 +62,18 @@ class Tallies:
         return TallyTurn(mended=mended) if mended else None
 
     async def _taken_in(
-        self, progress: Mapping[str, datetime], now: datetime, lease: Lease | None
+        self,
+        progress: Mapping[str, datetime],
+        now: datetime,
+        lease: Lease | None,
+        margins: Mapping[Name, timedelta] = MARGIN,
     ) -> None:
         for name, add in ADDED.items():
-            for since, until in slices(progress[name], now - MARGIN[name], SPAN[name]):
+            for since, until in slices(progress[name], now - margins[name], SPAN[name]):
                 async with self._store.step() as step:
                     await _advanced(step, name, since, until, lease)
                     await add(step, since, until)
-        await self._returns(progress["returns"], now, lease)
+        await self._returns(progress["returns"], now - margins["returns"], lease)
 
     async def _begun(self) -> dict[str, datetime]:
         progress = await self._store.progress()
@@ -81,10 +85,9 @@ class Tallies:
             progress = await self._store.progress()
         return progress
 
-    async def _returns(self, since: datetime, now: datetime, lease: Lease | None) -> None:
+    async def _returns(self, since: datetime, until: datetime, lease: Lease | None) -> None:
         """Cases change as they stand, so the days of those that may have are counted again; what
         was decided within the margin is looked at twice."""
-        until = now - MARGIN["returns"]
         if until <= since:
             return
         async with self._store.step() as step:
@@ -104,12 +107,19 @@ class Tallies:
         return tuple(mended)
 
     async def rebuild(
-        self, first: date, last: date, *, tick: Callable[[date], None] = lambda _: None
+        self,
+        first: date,
+        last: date,
+        *,
+        to_the_moment: bool = False,
+        tick: Callable[[date], None] = lambda _: None,
     ) -> None:
         """Take in what is due, and make days anew from their facts. The job may run meanwhile: the
-        two wait for each other, and what one took in the other finds done."""
+        two wait for each other, and what one took in the other finds done. `to_the_moment`: nothing
+        is written any more, so no margin is kept."""
+        margins = dict.fromkeys(MARGIN, timedelta(0)) if to_the_moment else MARGIN
         with suppress(Deposed):  # then the job is at it
-            await self._taken_in(await self._begun(), self._clock.now(), None)
+            await self._taken_in(await self._begun(), self._clock.now(), None, margins)
         for day in days(first, last):
             async with self._store.step() as step:
                 await _made_anew(step, day)

@@ -143,6 +143,16 @@ async def test_what_came_too_late_is_found_when_its_day_is_over(keeper: Keeper) 
     assert await keeper.tallies.wrong(day, day) == {}
 
 
+async def test_a_market_at_rest_is_counted_to_the_moment(keeper: Keeper) -> None:
+    at, day = utc(2026, 9, 18, 12), date(2026, 9, 18)
+    await pinged(keeper, at, packed((1, 21, 0, None)))
+    keeper.clock.moment = at + timedelta(seconds=5)
+    await keeper.tallies.rebuild(day, day)
+    assert await keeper.sum("ping_daily", "pings", f"day = '{day}'") == 0
+    await keeper.tallies.rebuild(day, day, to_the_moment=True)
+    assert await keeper.sum("ping_daily", "pings", f"day = '{day}'") == 1
+
+
 async def test_a_keeper_that_lost_its_lease_adds_nothing(keeper: Keeper) -> None:
     at = utc(2026, 9, 20, 12)
     await keeper.turn(at)
