@@ -4,16 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import date, datetime
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
 
 from exchange.app.commands import err, plainly, settings_of
+from exchange.app.documents import house_of
 from exchange.app.processes import servers
-from exchange.config import Settings
-from exchange.core.market import read_house
 from exchange.core.messages import Refusal
 from exchange.core.money import AMOUNT_MICROS_MAX, BadMoney, micros_of
 from exchange.core.statements import Period
@@ -115,22 +113,6 @@ async def _worked(
         return await work(Papers(url, database, house))
     finally:
         await database.close()
-
-
-def house_of(settings: Settings) -> HouseTerms:
-    """The house as its file says it. Raises `typer.Exit` when that is wrong."""
-    if settings.house_file is None:
-        return HouseTerms()
-    try:
-        text = Path(settings.house_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise used_wrongly(f"EXCHANGE_HOUSE_FILE: {settings.house_file} cannot be read") from None
-    house, problems = read_house(text)
-    for problem in problems:
-        err.print(f"[red]house[/] {problem}", highlight=False)
-    if house is None:
-        raise typer.Exit(2)
-    return house
 
 
 def amount_of(text: str) -> int:

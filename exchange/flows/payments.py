@@ -68,7 +68,9 @@ class Done(Fact, frozen=True, kw_only=True):
 
     @property
     def rest_micros(self) -> int:
-        """What covers nothing so far."""
+        """What covers nothing so far; of a refund nothing ever does."""
+        if self.payment.way in ("refund", "returned"):
+            return 0
         live = sum(match.amount_micros for match in self.matches if not match.undone)
         return self.payment.amount_micros - live
 
@@ -184,7 +186,7 @@ class Payments:
             amount_micros=told.amount_micros,
             currency=told.currency,
             reference=told.reference,
-            key=key,
+            key=told.key or "-",
             by=told.by,
         )
         if problems:

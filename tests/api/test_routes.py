@@ -7,7 +7,7 @@ import pytest
 import schemathesis
 from aiohttp import web
 
-from exchange.api import buyer, finance, lists, operator, ops, reports, seller
+from exchange.api import buyer, documents, finance, lists, operator, ops, payments, reports, seller
 from exchange.api.docs import page
 from exchange.api.errors import ProblemDetails
 from exchange.api.openapi import document
@@ -58,6 +58,11 @@ def operators(router: web.UrlDispatcher, door: Any) -> None:
     operator.OperatorApi(explain=NONE, doubts=NONE, resolving=NONE, book=NONE).add_to(router, door)
 
 
+def papers(router: web.UrlDispatcher, door: Any) -> None:
+    documents.DocumentsApi(store=NONE, database=NONE, clock=NONE, house=NONE).add_to(router, door)
+    payments.PaymentsApi(payments=NONE, store=NONE, clock=NONE).add_to(router, door)
+
+
 def reporters(router: web.UrlDispatcher, door: Any) -> None:
     reports.ReportsApi(sums=NONE, clock=NONE).add_to(router, door)
 
@@ -91,6 +96,7 @@ def served(add: Adding) -> set[tuple[str, str, str | None, Any]]:
         (operators, operator.ROUTES),
         (operation, ops.ROUTES),
         (reporters, reports.ROUTES),
+        (papers, (*documents.ROUTES, *payments.ROUTES)),
     ],
 )
 def test_what_is_served_is_what_is_documented(add: Adding, routes: tuple[Route, ...]) -> None:
