@@ -24,6 +24,7 @@ from exchange.app import (
     documents_commands,
     finance_commands,
     incident_commands,
+    leads_commands,
     ledger_commands,
     market_commands,
     mending_commands,
@@ -199,6 +200,7 @@ cli.command()(payments_commands.ageing)
 cli.add_typer(terms_commands.terms, name="terms", no_args_is_help=True)
 cli.add_typer(report_commands.report, name="report", no_args_is_help=True)
 cli.add_typer(report_commands.report, name="reports", no_args_is_help=True, hidden=True)
+cli.add_typer(leads_commands.leads, name="leads", no_args_is_help=True)
 
 
 def main() -> None:

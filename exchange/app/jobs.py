@@ -1,5 +1,5 @@
-"""The jobs process: reconcile, inspection, webhooks, lapses, incidents, terms, daily balances and
-partitions, each under a lease."""
+"""The jobs process: reconcile, inspection, webhooks, lapses, incidents, terms, resales, balances,
+partitions and more, each under a lease."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,6 +10,7 @@ import msgspec
 from exchange.app.dials import ground_dials, heard, inspected, trying
 from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
 from exchange.app.incidents import incidents_of
+from exchange.app.resale import reselling
 from exchange.app.worker import returns_of
 from exchange.config import Limits, Settings
 from exchange.effects.doubts import Doubts, SealedLeads
@@ -62,6 +63,7 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         inspection = Inspection(
             looks=Looks(base.database), clock=base.clock, limits=InspectionLimits()
         )
+        selling = await stack.enter_async_context(reselling(base, settings, urls, sealed))
         ground_dials(base)
         inspected(base, inspection.seen, lambda: inspection.leads)
         trials = asyncio.create_task(trying(base), name="trying")
@@ -69,6 +71,7 @@ async def jobs(settings: Settings, urls: Urls, stop: asyncio.Event) -> None:
         await run_jobs(
             [
                 *_jobs(base, reconcile, inspection),
+                Job(name="resale", every_s=5.0, turn=selling.job(leases)),
                 *await _forgetting(stack, base, sealed, urls, settings.limits),
                 *await _reporting(stack, base, urls),
             ],

@@ -131,20 +131,10 @@ async def _served(
         queue_max=limits.journal_queue_max, on_batch=told.pings, masks=base.standing.take_masks
     )
     await journal.start(urls.database_url)
-    pings = _pings(base, offers, journal, limits)
+    pings = pings_of(base, offers, journal, limits)
     resolving = resolving_of(base)
     posts = _posts(base, told, pings, offers, leads, resolving, limits)
-    watch = Watch(
-        clock=base.clock,
-        standing=base.standing,
-        caps=base.caps,
-        leads=leads,
-        say=base.say,
-        every_ms=limits.bits_refresh_ms,
-        brake_count=limits.doubt_brake_count,
-        brake_s=limits.doubt_brake_s,
-        factors=SumStore(base.database),
-    )
+    watch = watch_of(base, leads, limits)
     returning = await Database.open(
         urls.database_url,
         role="exchange_app",
@@ -168,7 +158,8 @@ async def _served(
         await returning.close()
 
 
-def _pings(base: Ground, offers: Offers, journal: Journal, limits: Limits) -> Pings:
+def pings_of(base: Ground, offers: Offers, journal: Journal, limits: Limits) -> Pings:
+    """Who auctions."""
     return Pings(
         clock=base.clock,
         standing=base.standing,
@@ -209,7 +200,7 @@ def _posts(
         standing=base.standing,
         pings=pings,
         offers=offers,
-        sales=_sales(base, resolving, limits),
+        sales=sales_of(base, resolving, limits),
         commits=base.commits,
         leads=leads,
         openings=Openings(clock=base.clock, vault=base.vault, boot_id=base.boot_id),
@@ -228,7 +219,9 @@ def _posts(
     )
 
 
-def _sales(base: Ground, resolving: Resolving, limits: Limits) -> Sales:
+def sales_of(base: Ground, resolving: Resolving, limits: Limits) -> Sales:
+    """Who sells what was auctioned."""
+
     async def tell_late(end: Ended) -> None:
         """Reconcile was faster: what the buyer said after all is one more way to resolve."""
         if end.delivery in (Delivery.ACCEPTED, Delivery.REJECTED):
@@ -273,6 +266,21 @@ def _trials(base: Ground, limits: Limits) -> Callable[[int], Awaitable[bool]]:
             return False
 
     return claim
+
+
+def watch_of(base: Ground, leads: Leads, limits: Limits) -> Watch:
+    """Who keeps what the process knows of buyers up to date."""
+    return Watch(
+        clock=base.clock,
+        standing=base.standing,
+        caps=base.caps,
+        leads=leads,
+        say=base.say,
+        every_ms=limits.bits_refresh_ms,
+        brake_count=limits.doubt_brake_count,
+        brake_s=limits.doubt_brake_s,
+        factors=SumStore(base.database),
+    )
 
 
 def explainer(base: Ground, invited_max: int) -> Explain:

@@ -37,6 +37,7 @@ from exchange.core.records import (
     PersonClaim,
     PersonKeyRow,
     PostStep,
+    ResaleRow,
     TransferRow,
 )
 
@@ -63,7 +64,8 @@ class Selling(Fact, frozen=True, kw_only=True):
     """A lead on its way: `state` is the lead's state in the database, `None` before its first
     commit. `chain` holds the custody events not yet committed in `chain.rows`. `claims`: the
     consumer, claimed with the first INTENT, after which the lead's own state keeps others out.
-    `guaranteed_micros`: what its seller gets, in `currency`, should the lead end unsold."""
+    `guaranteed_micros`: what its seller gets, in `currency`, should the lead end unsold. `resale`:
+    it was sold, returned, and is offered again; written with the first INTENT."""
 
     lead_id: str
     seller_id: int
@@ -74,6 +76,7 @@ class Selling(Fact, frozen=True, kw_only=True):
     claims: tuple[PersonClaim, ...] = ()
     guaranteed_micros: int = 0
     currency: str = ""
+    resale: ResaleRow | None = None
 
 
 class Ended(Fact, frozen=True, kw_only=True):
@@ -154,6 +157,7 @@ def intent(
         attempt_moves=(_move(before),) if before else (),
         events=(*((_event(before),) if before else ()), event),
         custody=chain.rows,
+        resale=selling.resale if selling.state == "sold" else None,
     )
     return unit, _saved(_chained(selling, chain), "selling")
 
@@ -273,9 +277,10 @@ def _event(last: Ended) -> AttemptEventRow:
 def _lead_event(
     selling: Selling, state: str, at: datetime, steps: Sequence[PostStep], is_duplicate: bool
 ) -> AttemptEventRow:
-    """The end of a lead's post, under the lead's own id: `[contract_id, loss]` of each turn."""
+    """The end of a lead's post, under the lead's own id, or its resale's: `[contract_id, loss]` of
+    each turn."""
     return AttemptEventRow(
-        attempt_id=selling.lead_id,
+        attempt_id=selling.lead_id if selling.resale is None else selling.resale.resale_id,
         lead_id=selling.lead_id,
         state=state,
         at=at,

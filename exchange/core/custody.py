@@ -392,6 +392,12 @@ def released_body(
     return body if fields is None else body | {"fields": sorted(fields)}
 
 
+def reoffered_body(*, resale_id: str, return_id: str, leg: int) -> dict[str, Any]:
+    """The lead, returned in full, was auctioned again: under which id buyers were asked, and as the
+    sale of which number."""
+    return {"resale_id": resale_id, "return_id": return_id, "leg": leg}
+
+
 def ended_event(
     *,
     attempt_id: str,

@@ -22,7 +22,7 @@ LEAD: Final[dict[str, frozenset[str]]] = {
     "received": frozenset({"selling", "unsold", "erased"}),
     "selling": frozenset({"selling", "sold", "unsold", "in_doubt"}),
     "in_doubt": frozenset({"sold", "unsold", "selling"}),
-    "sold": frozenset({"erased"}),
+    "sold": frozenset({"erased", "selling"}),  # again, once every sale of it was returned in full
     "unsold": frozenset({"erased"}),
     "erased": frozenset(),
 }

@@ -8,7 +8,14 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from exchange.core import billing_checks, criteria, hours, payout_checks, return_checks
+from exchange.core import (
+    billing_checks,
+    criteria,
+    hours,
+    payout_checks,
+    resale_checks,
+    return_checks,
+)
 from exchange.core.fields import CODE_CHARS_MAX, Schema
 from exchange.core.findings import Found, known_zone, near, zone_missing
 from exchange.core.money import AMOUNT_MICROS_MAX, micros_of
@@ -86,6 +93,8 @@ def _vertical(path: Path, terms: VerticalTerms, found: Found) -> None:
                 found.problem(where, f"there is no field {name}", near(name, terms.fields))
         if terms.duplicate.window_days < 1:
             found.problem((*path, "duplicate", "window_days"), "must be at least 1")
+    if terms.resell is not None:
+        resale_checks.resell((*path, "resell"), terms.resell, found)
 
 
 def _field(path: Path, name: str, terms: FieldTerms, found: Found) -> None:
@@ -140,6 +149,8 @@ def _pinged_field(path: Path, terms: FieldTerms, found: Found) -> None:
 
 def _seller(path: Path, terms: SellerTerms, found: Found) -> None:
     payout_checks.of_seller(path, terms, found)
+    if terms.resell is not None:
+        resale_checks.resell((*path, "resell"), terms.resell, found)
     if terms.rate_per_s < 1:
         found.problem((*path, "rate_per_s"), "must be at least 1")
     if terms.webhook_url is not None:

@@ -63,6 +63,7 @@ class AttemptFacts(Fact, frozen=True, kw_only=True):
     resolved_by: str | None
     windows: list[list[Any]]
     created_at: datetime
+    leg: int = 1
 
 
 class EventFacts(Fact, frozen=True, kw_only=True):
@@ -106,6 +107,19 @@ class ReturnKept(Fact, frozen=True, kw_only=True):
     decided_by: str | None
 
 
+class ResaleKept(Fact, frozen=True, kw_only=True):
+    """A time that the lead, given back, was looked at for another sale. `released`: somebody had it
+    then, as the sale of number `leg`; else `rule` says why not."""
+
+    resale_id: str
+    leg: int
+    released: bool
+    rule: str
+    by: str
+    why: str
+    at: datetime
+
+
 class NoticeFacts(Fact, frozen=True, kw_only=True):
     """A webhook owed to the seller, or to a buyer."""
 
@@ -145,6 +159,7 @@ class Material(Fact, frozen=True, kw_only=True):
     is_exact: bool
     caps: tuple[Used, ...]
     returns: tuple[ReturnKept, ...] = ()
+    resales: tuple[ResaleKept, ...] = ()
 
 
 def guaranteed(material: Material) -> int:

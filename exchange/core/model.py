@@ -201,12 +201,15 @@ class Personal:
 
 
 class Lead(Fact, frozen=True, kw_only=True):
-    """The full record. Its `repr` shows its id; `fields` and `consent` are `Personal`."""
+    """The full record. Its `repr` shows its id; `fields` and `consent` are `Personal`. `ping_id`:
+    of the ping that the buyer saw of it, where that is not the lead's own id: it was offered
+    again."""
 
     lead_id: str
     fields: Personal
     consent: Personal
     chain: tuple[Any, ...] = ()
+    ping_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Lead({self.lead_id})"

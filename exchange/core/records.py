@@ -246,6 +246,23 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class ResaleRow(Row, frozen=True, kw_only=True):
+    """A returned lead offered again: after which return, as the sale of which number (`leg`), by
+    the market of which version, by whom and why. `released`: it is written with the INTENT; false:
+    it came to none, and `rule` says why."""
+
+    resale_id: str
+    lead_id: str
+    return_id: str
+    leg: int
+    released: bool
+    rule: str
+    book_version: int
+    by: str
+    why: str
+    at: datetime
+
+
 class AttemptMove(Row, frozen=True, kw_only=True):
     """A compare-and-set of one attempt along the lifecycle. `buyer_ref` is the buyer's id of the
     sale. `strict`: it has claims on strict caps in the database (which are settled with it)."""
@@ -359,6 +376,7 @@ class CommitUnit(msgspec.Struct, frozen=True, kw_only=True):
     transfers: tuple[TransferRow, ...] = ()
     outbox: tuple[OutboxRow, ...] = ()
     idem_done: IdemDone | None = None
+    resale: ResaleRow | None = None
 
 
 class CommitAnswer(Fact, frozen=True, kw_only=True):

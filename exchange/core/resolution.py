@@ -77,12 +77,14 @@ class LeadNow(Fact, frozen=True, kw_only=True):
 
 class Case(Fact, frozen=True, kw_only=True):
     """An attempt with its lead; its outcome is open while `state` is `posting` or `unknown`.
-    `since`: when it came in doubt, or was begun."""
+    `since`: when it came in doubt, or was begun. `ping_id`: of the buyer's ping, where that is not
+    the lead's id."""
 
     attempt: AttemptRow
     state: str
     since: datetime
     lead: LeadNow
+    ping_id: str | None = None
 
 
 class Told(Fact, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from exchange.core.money import text_of
 from exchange.core.outcome import Turned, sentence
 from exchange.core.payouts import words
 from exchange.core.reasons import Loss, NonBid
+from exchange.core.resale_story import ResaleStory, first_leg, resale_stories, resold
 from exchange.core.return_story import ReturnStory, return_story
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -153,6 +154,7 @@ class Story(Fact, frozen=True, kw_only=True):
     notices: tuple[NoticeStory, ...]
     returns: tuple[ReturnStory, ...] = ()
     paid_by: str = ""
+    resales: tuple[ResaleStory, ...] = ()
 
 
 # --- from the material ----------------------------------------------------------------------------
@@ -193,6 +195,9 @@ class _Names:
 def story_of(material: Material, book: Book, *, now: datetime) -> Story:
     """The story that the material tells, in the names of `book` (the recorded version)."""
     heard, lead, names = material.heard, material.lead, _Names(book)
+    resales = resale_stories(material, names.buyer)
+    every, material = material, replace(material, attempts=first_leg(material.attempts))
+    is_resold = any(one.released for one in material.resales)
     ping = heard.ping
     vertical = book.verticals.get(ping.vertical_id)
     losses = losses_of(material)
@@ -200,21 +205,21 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
     return Story(
         id=ping.ping_id,
         status=_status(heard, lead, now),
-        outcome=sentence(
-            status=_status(heard, lead, now),
-            turns=_turns(material, losses, names),
-            promised_micros=lead.promised_payout_micros if lead else heard.payout_micros,
-            accepted_micros=lead.min_payout_micros if lead else heard.payout_micros,
-            currency=currency,
-            reason=_reason_code(heard, lead),
-            refused=[
-                (names.buyer(one.buyer_id), NonBid(one.non_bid))
-                for one in heard.answers
-                if one.non_bid is not None
-            ],
-            not_asked=len(material.not_asked),
-            expires_at=heard.expires_at,
-            guaranteed_micros=guaranteed(material),
+        outcome=resold(
+            sentence(
+                status="sold" if is_resold else _status(heard, lead, now),
+                turns=_turns(material, losses, names),
+                promised_micros=lead.promised_payout_micros if lead else heard.payout_micros,
+                accepted_micros=lead.min_payout_micros if lead else heard.payout_micros,
+                currency=currency,
+                reason=_reason_code(heard, lead),
+                refused=_refused(heard, names),
+                not_asked=len(material.not_asked),
+                expires_at=heard.expires_at,
+                guaranteed_micros=guaranteed(material),
+            ),
+            every,
+            names.buyer,
         ),
         vertical=vertical.key if vertical else f"vertical #{ping.vertical_id}",
         seller=names.seller(ping.seller_id),
@@ -237,11 +242,12 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
         is_exact=material.is_exact,
         contracts=_contracts(material, losses, names),
         caps=tuple(_cap(one, names) for one in material.caps),
-        attempts=tuple(_attempt(one, material.events, names) for one in material.attempts),
+        attempts=tuple(_attempt(one, every.events, names) for one in every.attempts),
         transfers=tuple(_transfer(one, names) for one in material.transfers),
         custody=_custody(material),
         notices=tuple(_notice(one, names) for one in material.notices),
         returns=tuple(return_story(one, names.buyer(one.buyer_id)) for one in material.returns),
+        resales=resales,
         paid_by=words(book.parties.payout(ping.seller_id, ping.source_id)),
     )
 
@@ -260,6 +266,15 @@ def _reason_code(heard: Heard, lead: LeadFacts | None) -> int | None:
         return heard.reason
     reason = (lead.reply or {}).get("reason")
     return reason["code"] if reason else None
+
+
+def _refused(heard: Heard, names: _Names) -> list[tuple[str, NonBid]]:
+    """Who was asked and did not bid."""
+    return [
+        (names.buyer(one.buyer_id), NonBid(one.non_bid))
+        for one in heard.answers
+        if one.non_bid is not None
+    ]
 
 
 def _turns(material: Material, losses: Mapping[int, Loss], names: _Names) -> tuple[Turned, ...]:

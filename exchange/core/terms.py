@@ -59,15 +59,25 @@ class DuplicateTerms(Terms, frozen=True, kw_only=True):
     window_days: int = 30
 
 
+class ResellTerms(Terms, frozen=True, kw_only=True):
+    """When a returned lead is auctioned again: within so many hours of its arrival, for returns of
+    these reasons (of those that say something of the buyer alone, `resale.RESELLABLE`)."""
+
+    within_hours: int = 72
+    reasons: tuple[str, ...] = ()
+
+
 class VerticalTerms(Terms, frozen=True, kw_only=True):
     """The product traded. `consent`: `"tcpa"` needs consent in every post; `"none"` does not.
-    `ranking`: by payout, or by what of it remains after rejected posts and returns."""
+    `ranking`: by payout, or by what of it remains after rejected posts and returns.
+    Without `resell` a returned lead is sold again only by hand."""
 
     currency: str
     fields: dict[str, FieldTerms]
     consent: Literal["none", "tcpa", "named"] = "none"
     duplicate: DuplicateTerms | None = None
     ranking: Literal["payout", "expected_value"] = "payout"
+    resell: ResellTerms | None = None
     paused: bool = False
 
 
@@ -179,7 +189,8 @@ class RemittanceTerms(Terms, frozen=True, kw_only=True):
 
 class SellerTerms(Terms, frozen=True, kw_only=True):
     """A party that sends pings. `sources` may be a list of names (defaults) or a table of terms.
-    Without `clawback` it keeps its payout whatever is returned."""
+    Without `clawback` it keeps its payout whatever is returned. `resell` stands instead of the
+    vertical's."""
 
     name: str = ""
     margin: Margin = Margin()
@@ -187,6 +198,7 @@ class SellerTerms(Terms, frozen=True, kw_only=True):
     clawback: ClawbackTerms | None = None
     remittance: RemittanceTerms = RemittanceTerms()
     paper: PaperTerms = PaperTerms()
+    resell: ResellTerms | None = None
     time_zone: str | None = None
     sources: dict[str, SourceTerms] | tuple[str, ...] = ()
     rate_per_s: int = 200

@@ -200,7 +200,7 @@ def post_body(
         {
             "attempt_id": attempt_id,
             "lead_id": lead.lead_id,
-            "ping_id": lead.lead_id,
+            "ping_id": lead.ping_id or lead.lead_id,
             "contract": contract_key,
             "ref": buyer_ref,
             "price": text_of(price_micros),

@@ -98,6 +98,7 @@ class Doubts:
                 state=row["state"],
                 since=row["since"],
                 lead=by_id[row["lead_id"]],
+                ping_id=row["ping_id"],
             )
             for row in attempts
             if row["lead_id"] in by_id

@@ -14,6 +14,7 @@ SENTENCES: Final = {
     "credited_as_granted": "What a sale says was credited is what its granted returns say.",
     "reversed_within_leg": "A leg is taken back on its own accounts, and never beyond its amount.",
     "guaranteed_once": "A lead that ended unsold under a guarantee is paid it once; none other is.",
+    "sold_to_one": "A lead that was sold again has one buyer; all others gave it back in full.",
     "terms_as_settled": "Every part of a settled month has its one transfer, and the other way.",
     "no_stray_transfer": "Every transfer of a sale has its attempt.",
 }
@@ -71,6 +72,7 @@ async def proven(database: Rows, *, named_max: int = 10) -> Proven:
     found = {row["name"]: row for row in await database.fetch(sql["attempts"], named_max)}
     found["reversed_within_leg"] = await database.fetchrow(sql["reversals"], named_max)
     found["guaranteed_once"] = await database.fetchrow(sql["guarantees"], named_max)
+    found["sold_to_one"] = await database.fetchrow(sql["owners"], named_max)
     found["terms_as_settled"] = await database.fetchrow(sql["settlements"], named_max)
     found["no_stray_transfer"] = await database.fetchrow(sql["strays"], named_max)
     wrong = [one.currency for one in sums if one.imbalance_micros or one.homeless]

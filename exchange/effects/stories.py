@@ -11,6 +11,7 @@ from exchange.core.material import (
     EventFacts,
     LeadFacts,
     NoticeFacts,
+    ResaleKept,
     ReturnKept,
     TransferFacts,
 )
@@ -90,6 +91,10 @@ class Stories:
     async def returns(self, lead_id: str) -> tuple[ReturnKept, ...]:
         """The returns of its sales."""
         return await self._all("returns", lead_id, ReturnKept)
+
+    async def resales(self, lead_id: str) -> tuple[ResaleKept, ...]:
+        """The times that it was offered again."""
+        return await self._all("resales", lead_id, ResaleKept)
 
     async def notices(self, lead_id: str) -> tuple[NoticeFacts, ...]:
         """The webhooks about it."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from exchange.core.attempts import Ended, Opening, Selling
 from exchange.core.book import Book
@@ -15,7 +16,7 @@ from exchange.core.messages import PostReply, Refusal, Replayed, SaleLine
 from exchange.core.model import Candidate, Fact, Lead, Seller, Value, Vertical
 from exchange.core.money import text_of
 from exchange.core.reasons import Delivery, Loss, Reason
-from exchange.core.records import LeadPrivateRow, PostRecord, PostStep
+from exchange.core.records import LeadPrivateRow, OutboxRow, PostRecord, PostStep
 from exchange.core.resolution import name_of, why
 
 
@@ -25,7 +26,9 @@ class Deal(Fact, frozen=True, kw_only=True):
     `promised_micros` is the least payout that may be paid; `named`: the companies that consent
     names, if it names any: nobody else may ever see the lead. `opening` is written with the first
     commit (`None` when the lead is already durable). `private`: the record as it is sealed, whose
-    key seals what a buyer adds. `deadline` is loop time.
+    key seals what a buyer adds. `deadline` is loop time. Of a returned lead that is offered again
+    `leg` is more than 1, `releases_before` how many had it, and `notice_id` that of the webhook to
+    its seller, should it be sold.
     """
 
     lead: Lead
@@ -45,6 +48,9 @@ class Deal(Fact, frozen=True, kw_only=True):
     sub_id: str | None = None
     named: tuple[str, ...] = ()
     private: LeadPrivateRow | None = None
+    leg: int = 1
+    releases_before: int = 0
+    notice_id: str | None = None
 
     def __repr__(self) -> str:
         return f"Deal({self.lead.lead_id})"
@@ -206,6 +212,36 @@ def reply_of(run: Run, book: Book) -> PostReply:
         ],
         redirect_url=run.redirect_url,
     )
+
+
+def resold_notice(run: Run, end: Ended) -> tuple[OutboxRow, ...]:
+    """The webhook of a second sale: nobody waits for its answer."""
+    deal, attempt = run.deal, end.attempt
+    if deal.notice_id is None:
+        return ()
+    body = {
+        "lead_id": deal.lead.lead_id,
+        "status": "sold",
+        "sale_id": attempt.attempt_id,
+        "payout": text_of(attempt.payout_micros),
+        "currency": attempt.currency,
+    }
+    return (
+        OutboxRow(
+            outbox_id=deal.notice_id,
+            lead_id=deal.lead.lead_id,
+            party_id=deal.seller.id,
+            kind="lead.resold",
+            body=body,
+            at=end.at,
+        ),
+    )
+
+
+def never_released(opening: Opening) -> Opening:
+    """A lead nobody received is kept without its personal data."""
+    lead = replace(opening.lead, state="unsold")
+    return replace(opening, lead=lead, private=None, persons=())
 
 
 def _told_name(book: Book, buyer_id: int) -> str:

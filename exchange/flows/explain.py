@@ -80,6 +80,7 @@ class Explain:
             custody=await self._stories.custody(id) if kept else (),
             notices=await self._stories.notices(id) if kept else (),
             returns=await self._stories.returns(id) if kept else (),
+            resales=await self._stories.resales(id) if kept else (),
             not_asked=not_asked,
             is_exact=is_exact,
             caps=await self._used(heard, attempts, not_asked, book),

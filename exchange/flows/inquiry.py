@@ -131,6 +131,7 @@ class Inquiries:
             fields=Personal(private.lead),
             consent=Personal(private.consent),
             chain=tuple(private.chain),
+            ping_id=case.ping_id,
         )
 
     def _deadline(self) -> float:

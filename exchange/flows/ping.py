@@ -18,7 +18,7 @@ from exchange.core.auction import (
 )
 from exchange.core.book import Book
 from exchange.core.fields import Problem, json_form
-from exchange.core.filters import Index, Invited, invite, nobody
+from exchange.core.filters import Gate, Index, Invited, invite, nobody
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import ContractAnswer, Offer, Ping, PingConsent, Seller, Source, Vertical
@@ -102,10 +102,10 @@ class Pings:
         self._journal.put(record)
         return record
 
-    async def direct(self, ping: Ping, *, began: float) -> Offer:
+    async def direct(self, ping: Ping, *, began: float, had: frozenset[int] = frozenset()) -> Offer:
         """The auction of a direct lead: nothing is promised and nothing kept; what a post would
-        find in an offer is handed over at once."""
-        auctioned = await self.auction(ping, began=began)
+        find in an offer is handed over at once. `had`: buyers that have the lead already."""
+        auctioned = await self.auction(ping, began=began, had=had)
         expires_at_ms = self._clock.now_ms() + self._limits.offer_ttl_ms
         record = self._record(
             ping,
@@ -158,13 +158,16 @@ class Pings:
 
     # --- 2 to 4: invite, ask, rank ----------------------------------------------------------------
 
-    async def auction(self, ping: Ping, *, began: float) -> Auctioned:
-        """Invite, ask every invited contract at once, and rank what came back."""
+    async def auction(
+        self, ping: Ping, *, began: float, had: frozenset[int] = frozenset()
+    ) -> Auctioned:
+        """Invite, ask every invited contract at once, and rank what came back; buyers that `had`
+        the lead are not asked."""
         standing = self._standing
         book = standing.book
         vertical, index = book.verticals[ping.vertical_id], book.indexes[ping.vertical_id]
         mask_id = standing.mask_id(ping.vertical_id)
-        invited = self._invited(ping, book, index)
+        invited = self._invited(ping, book, index, had)
         seats = [standing.seat(contract) for contract in invited.contracts]
         asking = Asking(
             seats, now_ms=self._clock.now_ms(), close_early=may_close_early(ping, vertical)
@@ -195,13 +198,14 @@ class Pings:
             waited_ms=asking.waited_ms,
         )
 
-    def _invited(self, ping: Ping, book: Book, index: Index) -> Invited:
+    def _invited(self, ping: Ping, book: Book, index: Index, had: frozenset[int]) -> Invited:
         if book.pauses.stop(ping.source_id, ping.sub_id):
             return nobody(index, NonBid.SOURCE_PAUSED)
+        gates = self._standing.gates(ping)
         return invite(
             ping,
             index,
-            gates=self._standing.gates(ping),
+            gates=(*gates, *had_gate(index, had)) if had else gates,
             at=ping.received_at,
             invited_max=self._limits.invited_max,
         )
@@ -318,6 +322,14 @@ class Pings:
             late_ms=max(0.0, took_ms - ping.tmax_ms),
             worker=self._worker,
         )
+
+
+def had_gate(index: Index, had: frozenset[int]) -> tuple[Gate, ...]:
+    """The contracts of buyers that have a lead already."""
+    mask = 0
+    for buyer_id in had:
+        mask |= index.buyer_mask.get(buyer_id, 0)
+    return ((NonBid.DUPLICATE, mask),) if mask else ()
 
 
 def may_close_early(ping: Ping, vertical: Vertical) -> bool:

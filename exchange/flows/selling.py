@@ -19,10 +19,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from exchange.core import attempts
-from exchange.core.attempts import Ended, Opening
+from exchange.core.attempts import Ended
 from exchange.core.auction import at_promise
 from exchange.core.book import Book
 from exchange.core.caps import Window
@@ -37,7 +36,17 @@ from exchange.effects.caps import Caps, Full, Reserved
 from exchange.effects.clock import Clock
 from exchange.effects.commits import Commits, CommitsDown
 from exchange.effects.failpoints import At
-from exchange.flows.deal import LOSS_OF, Deal, Run, SaleEnd, record_of, reply_of, told
+from exchange.flows.deal import (
+    LOSS_OF,
+    Deal,
+    Run,
+    SaleEnd,
+    never_released,
+    record_of,
+    reply_of,
+    resold_notice,
+    told,
+)
 from exchange.flows.doubt import tell_caps
 from exchange.flows.replies import Replies, key_of
 from exchange.flows.standing import FullWindow, Standing
@@ -146,7 +155,7 @@ class Sales:
             return Loss.EXPIRED
         if candidate.expires_at_ms is not None and candidate.expires_at_ms <= self._clock.now_ms():
             return Loss.BID_EXPIRED
-        if run.releases >= self._limits.releases_max:
+        if run.releases + deal.releases_before >= self._limits.releases_max:
             return Loss.RELEASES_SPENT
         if self._clock.loop_time() >= deal.deadline:
             return Loss.DEADLINE_SPENT
@@ -233,7 +242,7 @@ class Sales:
             contract_id=contract.id,
             contract_version=contract.version,
             rank=candidate.rank,
-            leg=1,
+            leg=deal.leg,
             price_micros=candidate.price_micros,
             payout_micros=candidate.payout_micros,
             fee_micros=candidate.fee_micros,
@@ -399,6 +408,7 @@ class Sales:
                 last=end,
                 reply=self._stored(run),
                 steps=run.steps,
+                outbox=resold_notice(run, end),
             )
         else:
             run.is_doubtful = True
@@ -449,13 +459,15 @@ class Sales:
         return self._replies.stored(deal.lead.lead_id, reply, key_of(deal.private))
 
     async def _unsold(self, run: Run) -> None:
+        if run.selling.state == "sold":
+            return  # offered again, and released to nobody: nothing has changed
         now = self._clock.now()
         unit, _ = attempts.ended(
             run.selling,
             "unsold",
             at=now,
             last=run.before,
-            opening=None if run.opening is None else _never_released(run.opening),
+            opening=None if run.opening is None else never_released(run.opening),
             reply=self._stored(run),
             steps=run.steps,
             is_duplicate=run.is_duplicate,
@@ -468,12 +480,6 @@ class Sales:
             run.is_doubtful = True
         else:
             run.is_taken = answer.kind in ("conflict", "stale")
-
-
-def _never_released(opening: Opening) -> Opening:
-    """A lead nobody received is kept without its personal data."""
-    lead = replace(opening.lead, state="unsold")
-    return replace(opening, lead=lead, private=None, persons=())
 
 
 def is_trading(book: Book, contract: Contract, buyer: Buyer) -> bool:

@@ -37,6 +37,7 @@ def page(story: Story) -> Group:
     parts += [_posts(story.attempts)] if story.attempts else []
     parts += [_caps(story)] if story.caps else []
     parts += [_returns(story)] if story.returns else []
+    parts += [_resales(story)] if story.resales else []
     parts += [_money(story)] if story.transfers else []
     parts += [_custody(story)] if story.custody else []
     parts += [_notices(story)] if story.notices else []
@@ -168,6 +169,14 @@ def _returns(story: Story) -> Table:
             f"{money}, {one.clawback} taken back" if one.state == "granted" else "",
             style="yellow" if one.state in ("referred", "appealed") else None,
         )
+    return table
+
+
+def _resales(story: Story) -> Table:
+    table = _table("Offered again", "at (UTC)", "by", "because", "as", "came to")
+    for one in story.resales:
+        when = _time(one.at, with_day=True)
+        table.add_row(when, one.by, one.why, one.resale_id, one.says)
     return table
 
 

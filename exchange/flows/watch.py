@@ -61,6 +61,13 @@ class Watch:
             self._standing.refresh(self._clock.now())
             await asyncio.sleep(self._every_s)
 
+    async def learn(self) -> None:
+        """One look at everything, before anything is sold. Raises `ConnectionError`,
+        `TimeoutError`."""
+        await self._room()
+        await self._doubts()
+        self._standing.refresh(self._clock.now())
+
     async def _room(self) -> None:
         """Windows thought full that have room again (a release, a raised cap, a period's end)."""
         by_buyer: dict[int, list[Any]] = {}

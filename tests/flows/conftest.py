@@ -57,7 +57,7 @@ class ScriptedBuyer:
     `on_post(attempt_id, first)` is the JSON it answers to a post, an int for a bare status, `None`
     for a hang-up; a post it was given counts as had, whatever it answers. `bought` says what its
     status address tells of a post it has; `status_up` false: it answers 503; `thinks`: it answers
-    nothing before this is set.
+    nothing before this is set. `bids`: what its contracts bid, by their keys.
     """
 
     def __init__(self) -> None:
@@ -66,6 +66,8 @@ class ScriptedBuyer:
         self.headers: list[dict[str, str]] = []
         self.bought: dict[str, Any] = {"status": "accepted", "ref": "b-1"}
         self.on_post: Callable[[str, bool], Any] = lambda _id, _first: self.bought
+        self.bids: dict[str, str] = {}
+        self.pinged: list[dict[str, Any]] = []
         self.status_up = True
         self.thinks: asyncio.Event | None = None
         self.asked = 0
@@ -73,6 +75,7 @@ class ScriptedBuyer:
 
     def _app(self) -> web.Application:
         app = web.Application()
+        app.router.add_post("/ping", self._ping)
         app.router.add_post("/post", self._post)
         app.router.add_get("/status", self._status)
         app.router.add_post("/hook", self._hook)
@@ -81,6 +84,11 @@ class ScriptedBuyer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.port}"
+
+    async def _ping(self, request: web.Request) -> web.StreamResponse:
+        self.pinged.append(msgspec.json.decode(await request.read()))
+        bid = self.bids.get(self.pinged[-1]["contract"])
+        return web.Response(status=204) if bid is None else web.json_response({"bid": bid})
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

@@ -83,12 +83,14 @@ def tables_of(units: Sequence[CommitUnit], account_ids: Mapping[AccountName, int
         "custody": [row for unit in units for row in unit.custody],
         "transfers": [_transfer(row, account_ids) for unit in units for row in unit.transfers],
         "outbox": [row for unit in units for row in unit.outbox],
+        "resales": [unit.resale for unit in units if unit.resale is not None],
     }
     return {name: rows for name, rows in tables.items() if rows}
 
 
 def words_of(units: Sequence[CommitUnit], tables: Tables) -> frozenset[str]:
-    """What the batch needs of the statement: its tables, and
+    """What the batch needs of the statement: its tables (`resales` frees the slots of sales that
+    were returned in full), and
 
     `takes`    room in strict caps is taken (or given back: the same parts)
     `settles`  what becomes of such room is known

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal, Protocol
 
 from exchange.core.reasons import Delivery, Loss, NonBid, Reason
 from exchange.core.records import PingRecord, PostRecord, RequestRecord, ReturnRecord
+from exchange.core.resale import Resold
 from exchange.effects.metrics.families import FAMILIES, LABELS, Family, Labels
 from exchange.effects.metrics.slots import (
     Counts,
@@ -167,6 +168,14 @@ class Metrics:
         if record.credit_micros:
             credited = (buyer, record.currency)
             self._add("exchange_credit_micros_total", {credited: record.credit_micros})
+
+    def resold(self, resold: Resold) -> None:
+        """Count a returned lead that was looked at for another sale."""
+        self._add("exchange_resales_total", {(resold.kind, resold.rule or ""): 1})
+        if resold.kind == "sold" and resold.buyer_id is not None:
+            bought = (self._party(resold.buyer_id), resold.currency)
+            self._add("exchange_price_micros_total", {bought: resold.price_micros})
+            self._add("exchange_payout_micros_total", {(resold.currency,): resold.payout_micros})
 
     def request(self, record: RequestRecord) -> None:
         """Count a request that ended before any flow began."""

@@ -27,18 +27,20 @@ LABELS: Final[dict[str, str]] = {
     "decision": "`granted`, `denied`, `referred`, `appealed`, `lapsed`",
     "delivery": "`accepted`, `rejected`, `not_sent`, `unknown`",
     "job": (
-        "`reconcile`, `outbox`, `wallets`, `lapses`, `terms`, `balances`, `partitions`,"
+        "`reconcile`, `outbox`, `wallets`, `lapses`, `terms`, `resale`, `balances`, `partitions`,"
         " `inspection`"
     ),
     "kind": "`new`, `reused`, `failed`",
     "limit": "the table of limits, and the market's own rates",
     "loss": "a loss code",
-    "outcome": "of a ping `offer`, `no_offer`; of a job `done`, `failed`, `deposed`",
+    "outcome": "of a ping `offer`, `no_offer`; of a job `done`, `failed`, `deposed`; of a resale "
+    "`sold`, `unsold`, `in_doubt`, `refused`",
     "part": "`commit`, `deliver`, `reserve`",
     "problem": "the API's list of problems",
     "proof": "`custody`, `ledger`",
     "queue": "`journal`, `log`, `commits`, `valkey`, `caps`, `traces`",
-    "reason": "a reason code, a non-bid code or a return reason; empty when there is none",
+    "reason": "a reason code, a non-bid code, a return reason or why a lead was not sold "
+    "again; empty when there is none",
     "route": "the API's paths",
     "server": "`postgres`, `valkey`",
     "state": "`posting`, `unknown`",
@@ -123,6 +125,9 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", "What buyers are credited for returned leads, in micros.", ("buyer", "currency")
     ),
     # from requests that ended before a flow began, and from jobs
+    "exchange_resales_total": Family(
+        "counter", "Returned leads looked at for another sale, by outcome.", ("outcome", "reason")
+    ),
     "exchange_requests_refused_total": Family(
         "counter", "Requests refused before a flow began.", ("route", "status", "problem")
     ),

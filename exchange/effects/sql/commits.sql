@@ -215,6 +215,19 @@ wanted_slot AS MATERIALIZED (
     FROM new_attempt a CROSS JOIN unnest(a.slots) AS slot
     WHERE a.lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
 ),
+-- for resales
+-- Returned leads that are offered again: their slots pass to the new attempt (a trigger sees to it
+-- that every sale of them was returned in full).
+resold AS MATERIALIZED (
+    INSERT INTO resale (
+        resale_id, lead_id, day, return_id, leg, released, rule, book_version, by, why, at
+    )
+    SELECT resale_id, lead_id, lead_day(lead_id), return_id, leg, released, rule, book_version, by,
+           why, at
+    FROM jsonb_populate_recordset(NULL::resale, $1::jsonb->'resales')
+    WHERE lead_id <> ALL (ARRAY(SELECT lead_id FROM held_back))
+    RETURNING lead_id
+),
 -- for passes
 slot_passed AS MATERIALIZED (
     UPDATE sale_slot s
@@ -223,6 +236,9 @@ slot_passed AS MATERIALIZED (
     WHERE s.lead_id = ANY (ARRAY(SELECT lead_id FROM moved UNION SELECT lead_id FROM wanted_slot))
       AND s.day BETWEEN $2 AND $3
       AND (s.attempt_id IN (SELECT attempt_id FROM moved WHERE state IN ('voided', 'rejected'))
+    -- for resales
+           OR s.lead_id IN (SELECT lead_id FROM resold)
+    -- always
            OR s.attempt_id IS NULL
               AND (s.lead_id, s.slot) IN (SELECT lead_id, slot FROM wanted_slot))
     RETURNING s.lead_id, s.slot

@@ -28,12 +28,17 @@ WHERE l.state IN ('received', 'selling') AND (l.boot_id = ANY($1::text[]) OR l.u
 LIMIT $3
 
 -- name: attempts_now
--- Open attempts as they stand, with the moment they came in doubt.
+-- Open attempts as they stand, with the moment they came in doubt, and the ping of the buyer where
+-- its lead was offered again.
 SELECT a.attempt_id::text, a.lead_id::text, a.seller_id, a.buyer_id, a.contract_id,
        a.contract_version, a.rank, a.leg, a.state, a.price_micros, a.payout_micros, a.fee_micros,
        a.currency, a.buyer_bid_ref, a.bid_expires_at, a.deadline_at,
        coalesce(a.next_check_at, a.deadline_at) AS next_check_at, a.boot_id, a.cap_mode, a.cap_sq,
-       a.windows, a.slots, a.test, a.created_at, coalesce(e.at, a.created_at) AS since
+       a.windows, a.slots, a.test, a.created_at, coalesce(e.at, a.created_at) AS since,
+       CASE WHEN a.leg > 1 THEN (
+           SELECT r.resale_id::text FROM resale r
+           WHERE r.lead_id = a.lead_id AND r.day = a.day AND r.leg = a.leg AND r.released
+       ) END AS ping_id
 FROM attempt a
 LEFT JOIN attempt_event e
     ON e.lead_id = a.lead_id AND e.day = a.day AND e.attempt_id = a.attempt_id
@@ -42,7 +47,7 @@ WHERE a.attempt_id = ANY($1::uuid[])
 
 -- name: leads_now
 -- Leads as they stand: state, head of the chain, the key whose reply is owed, what else is live or
--- sold, and what is guaranteed should nobody buy: nothing of a test, or once somebody had bought.
+-- sold (of one that was offered again, what was not given back), and what is guaranteed should nobody buy: nothing of a test, or once somebody had bought.
 SELECT l.lead_id::text, l.seller_id, l.vertical_id, l.state, l.currency, l.custody_seq,
        encode(l.custody_head, 'hex') AS custody_head, l.boot_id, l.test,
        coalesce((SELECT i.key FROM idem i WHERE i.lead_id = l.lead_id AND i.seller_id = l.seller_id
@@ -53,7 +58,10 @@ SELECT l.lead_id::text, l.seller_id, l.vertical_id, l.state, l.currency, l.custo
                      'attempt_id', a.attempt_id, 'buyer_id', a.buyer_id,
                      'payout_micros', a.payout_micros))
                  FROM attempt a
-                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'), '[]') AS sold,
+                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'
+                   AND NOT (EXISTS (SELECT FROM resale r
+                                    WHERE r.lead_id = l.lead_id AND r.day = l.day AND r.released)
+                            AND is_returned(a.lead_id, a.day, a.attempt_id))), '[]') AS sold,
        CASE WHEN l.test OR EXISTS (
                 SELECT FROM attempt a
                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'

@@ -6,8 +6,10 @@ LEFT JOIN lead l ON l.lead_id = i.lead_id AND l.day = lead_day(i.lead_id)
 WHERE i.seller_id = $1 AND i.key = $2
 
 -- name: lead_of_seller
--- One lead as its seller may see it.
-SELECT l.lead_id, l.state, l.currency, l.test, i.reply,
+-- One lead as its seller may see it. What its key was told is its first sale; of one that was offered
+-- again, what counts is who has bought it since.
+SELECT l.lead_id, l.state, l.currency, l.test, 
+       CASE WHEN again.is_so THEN NULL ELSE i.reply END AS reply,
        coalesce((SELECT sum(t.amount_micros)::bigint FROM transfer t
                  WHERE t.lead_id = l.lead_id AND t.day = l.day AND t.code = 50), 0)
            AS guaranteed_micros,
@@ -15,8 +17,15 @@ SELECT l.lead_id, l.state, l.currency, l.test, i.reply,
                      'attempt_id', a.attempt_id, 'buyer_id', a.buyer_id,
                      'payout_micros', a.payout_micros))
                  FROM attempt a
-                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'), '[]') AS sold
+                 WHERE a.lead_id = l.lead_id AND a.day = l.day AND a.state = 'sold'
+                   AND NOT (again.is_so AND is_returned(a.lead_id, a.day, a.attempt_id))), '[]')
+           AS sold
 FROM lead l
+CROSS JOIN LATERAL (
+    SELECT EXISTS (
+        SELECT FROM resale r WHERE r.lead_id = l.lead_id AND r.day = l.day AND r.released
+    ) AS is_so
+) again
 LEFT JOIN idem i ON i.seller_id = l.seller_id AND i.lead_id = l.lead_id
 WHERE l.lead_id = $1 AND l.day = lead_day($1) AND l.seller_id = $2
 

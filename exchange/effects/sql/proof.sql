@@ -128,6 +128,34 @@ SELECT count(*) AS looked, count(*) FILTER (WHERE wrong) AS wrong,
            AS first
 FROM judged
 
+-- name: owners
+-- A lead is sold to one buyer at a time: of its sales at most as many as it may have were not given back
+-- in full; and each later leg has the resale that began it.
+WITH several AS (
+    SELECT lead_id, day FROM attempt WHERE state = 'sold' GROUP BY lead_id, day HAVING count(*) > 1
+),
+sales AS (
+    SELECT a.lead_id, a.day,
+           count(*) FILTER (WHERE NOT is_returned(a.lead_id, a.day, a.attempt_id)) AS live
+    FROM several s JOIN attempt a ON a.lead_id = s.lead_id AND a.day = s.day AND a.state = 'sold'
+    GROUP BY a.lead_id, a.day
+),
+legs AS (
+    SELECT DISTINCT a.lead_id, a.day, a.leg FROM attempt a WHERE a.leg > 1
+),
+judged AS (
+    SELECT s.lead_id, s.live > l.max_sales AS wrong
+    FROM sales s JOIN lead l ON l.lead_id = s.lead_id AND l.day = s.day
+    UNION ALL
+    SELECT g.lead_id, NOT EXISTS (
+               SELECT FROM resale r
+               WHERE r.lead_id = g.lead_id AND r.day = g.day AND r.leg = g.leg AND r.released)
+    FROM legs g
+)
+SELECT count(*) AS looked, count(*) FILTER (WHERE wrong) AS wrong,
+       coalesce((array_agg(DISTINCT lead_id::text) FILTER (WHERE wrong))[1:$1], '{}') AS first
+FROM judged
+
 -- name: settlements
 -- Each part of a settled month has its one transfer to the seller, or from it; and each such transfer
 -- its part.

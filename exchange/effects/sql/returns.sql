@@ -3,7 +3,7 @@
 
 -- name: sale
 -- A buyer's ($2) sale by its id or its lead's ($1), with the terms it was made on: the contract by the
--- attempt's version, all else by the market its lead was auctioned in. An attempt is made on its lead's
+-- attempt's version, all else by the market its lead was auctioned in, then. An attempt is made on its lead's
 -- day, or just after midnight. bought_before: another lead of the consumer, in this vertical, within
 -- $3 days. listed: it stood on the list that the buyer had uploaded when it was posted the lead;
 -- has_list: that list had persons of a kind this lead is known by.
@@ -58,23 +58,24 @@ FROM (
 JOIN lead l ON l.lead_id = a.lead_id AND l.day = a.day
 JOIN attempt_event e ON e.lead_id = a.lead_id AND e.day = a.day AND e.attempt_id = a.attempt_id
                     AND e.state = 'sold'
+CROSS JOIN LATERAL (SELECT market_of_sale(a.lead_id, a.leg, l.book_version) AS version) m
 JOIN contract_version c ON c.contract_id = a.contract_id AND c.version = a.contract_version
 LEFT JOIN LATERAL (
     SELECT doc->>'time_zone' AS zone FROM buyer_version
-    WHERE buyer_id = a.buyer_id AND market_version <= l.book_version ORDER BY version DESC LIMIT 1
+    WHERE buyer_id = a.buyer_id AND market_version <= m.version ORDER BY version DESC LIMIT 1
 ) b ON true
 LEFT JOIN LATERAL (
     SELECT doc->'clawback' AS clawback, doc->>'time_zone' AS zone, doc->'payout' AS payout
     FROM seller_version
-    WHERE seller_id = a.seller_id AND market_version <= l.book_version ORDER BY version DESC LIMIT 1
+    WHERE seller_id = a.seller_id AND market_version <= m.version ORDER BY version DESC LIMIT 1
 ) s ON true
 LEFT JOIN LATERAL (
     SELECT doc->'payout' AS payout FROM source_version
-    WHERE source_id = l.source_id AND market_version <= l.book_version ORDER BY version DESC LIMIT 1
+    WHERE source_id = l.source_id AND market_version <= m.version ORDER BY version DESC LIMIT 1
 ) o ON true
 LEFT JOIN LATERAL (
     SELECT doc->'fields' AS fields FROM vertical_version
-    WHERE vertical_id = l.vertical_id AND market_version <= l.book_version
+    WHERE vertical_id = l.vertical_id AND market_version <= m.version
     ORDER BY version DESC LIMIT 1
 ) v ON true
 LEFT JOIN seller ON seller.id = a.seller_id

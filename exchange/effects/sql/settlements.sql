@@ -30,7 +30,8 @@ WHERE s.seller_id = ANY ($1) ORDER BY v.source_id, v.version
 -- What sellers ($1) sold from $2 until before $3 (of each its own month), alike ones together, with
 -- the market they were made in. One booked late was begun up to $4 days before. A sale whose lead was
 -- replaced counts as returned.
-SELECT a.seller_id, a.currency, l.source_id, l.book_version, a.price_micros, a.payout_micros,
+SELECT a.seller_id, a.currency, l.source_id,
+       market_of_sale(a.lead_id, a.leg, l.book_version) AS book_version, a.price_micros, a.payout_micros,
        CASE WHEN EXISTS (
            SELECT FROM return_case r
            WHERE r.lead_id = a.lead_id AND r.day = a.day AND r.attempt_id = a.attempt_id

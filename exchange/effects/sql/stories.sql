@@ -21,7 +21,7 @@ WHERE l.lead_id = $1 AND l.day = lead_day($1)
 -- Its attempts, in the order they were made.
 SELECT attempt_id::text, buyer_id, contract_id, rank, state, price_micros, payout_micros,
        fee_micros, currency, deadline_at, next_check_at, checks, buyer_ref, buyer_reason,
-       resolved_by, windows, created_at
+       resolved_by, windows, created_at, leg
 FROM attempt
 WHERE lead_id = $1 AND day = lead_day($1)
 ORDER BY created_at, attempt_id
@@ -50,6 +50,13 @@ SELECT return_id::text, attempt_id::text, buyer_id, state, reason, rule, credit_
 FROM return_case
 WHERE lead_id = $1 AND day = lead_day($1)
 ORDER BY return_id
+
+-- name: resales
+-- The times that it was offered again, or looked at for that.
+SELECT resale_id::text, leg, released, rule, by, why, at
+FROM resale
+WHERE lead_id = $1 AND day = lead_day($1)
+ORDER BY at
 
 -- name: custody
 -- Its chain of custody.

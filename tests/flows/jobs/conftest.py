@@ -99,6 +99,7 @@ class Stage:
 
     def __init__(self, **parts: Any) -> None:
         self.__dict__.update(parts)
+        self.consent: dict[str, Any] = {"kind": "none"}
 
     def in_force(self, *, policy: tuple[str, ...]) -> None:
         """Another market: another policy."""
@@ -128,7 +129,7 @@ class Stage:
         chain = chain.append("invited", now, invited_body(offer))
         chain = chain.append("offered", now, offered_body(offer))
         private = PrivateDoc(
-            lead={"state": "CA", "phone": CANARY}, consent={"kind": "none"}, chain=[], salts={}
+            lead={"state": "CA", "phone": CANARY}, consent=self.consent, chain=[], salts={}
         )
         sealed = self.vault.seal(lead_id, msgspec.json.encode(private))
         row = LeadRow(
