@@ -26,6 +26,7 @@ from exchange.core.toml_lines import Path, lines_of
 
 MONEY: Final = frozenset(
     {"price", "bid_min", "bid_max", "floor", "fixed", "loss_max", "minimum", "money", "refer_over"}
+    | {"negative_limit"}
 )
 """Settings that hold money: decimal strings, because a TOML float is not exact."""
 _NOT_YET: Final = {

@@ -178,11 +178,13 @@ class BillingTerms(Terms, frozen=True, kw_only=True):
 
 class RemittanceTerms(Terms, frozen=True, kw_only=True):
     """How a seller's payouts are sent: `cycle`, how many days after its last day, from which
-    `minimum` on, to which account. Without one it is paid by hand."""
+    `minimum` on, to which account. Without one it is paid by hand. A seller that owes the house
+    more than `negative_limit` when a period closes is named; without one none is."""
 
     cycle: Literal["month", "week"] = "month"
     hold_days: int = 0
     minimum: str = "0"
+    negative_limit: str | None = None
     reference: str = ""
     bank: BankTerms | None = None
 

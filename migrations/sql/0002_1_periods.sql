@@ -148,6 +148,43 @@ CREATE TABLE period_accrual (
     PRIMARY KEY (period_id, contract_id, currency)
 );
 
+-- --- what finance books by hand -------------------------------------------------------------------
+
+-- An adjustment of a party's balance, or what it will never pay. amount_micros is as the party's
+-- balance grows: what a buyer owes, what a seller is owed. cites: the document or period it concerns.
+CREATE TABLE book_entry (
+    entry_id      uuid PRIMARY KEY,
+    key           text NOT NULL UNIQUE CHECK (length(key) BETWEEN 1 AND 255),
+    kind          text NOT NULL CHECK (kind IN ('adjustment', 'write_off')),
+    party_id      integer NOT NULL REFERENCES party,
+    currency      text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    amount_micros bigint NOT NULL CHECK (amount_micros <> 0),
+    cites         text NOT NULL DEFAULT '' CHECK (length(cites) <= 140),
+    by            text NOT NULL CHECK (length(by) BETWEEN 1 AND 100),
+    why           text NOT NULL CHECK (length(why) BETWEEN 3 AND 500),
+    at            timestamptz NOT NULL
+);
+CREATE INDEX book_entry_of_party ON book_entry (party_id, currency, entry_id);
+
+-- A sale whose price was agreed to be another, after the fact. credited_micros: what of it lowers the
+-- price that was sold at, within attempt.credited_micros; raised_micros: what raises it above that, or
+-- (below zero) takes back of such a raise.
+CREATE TABLE price_correction (
+    correction_id   uuid PRIMARY KEY,
+    key             text NOT NULL UNIQUE CHECK (length(key) BETWEEN 1 AND 255),
+    lead_id         uuid NOT NULL,
+    day             date NOT NULL,
+    attempt_id      uuid NOT NULL,
+    raised_micros   bigint NOT NULL,
+    credited_micros bigint NOT NULL CHECK (credited_micros >= 0),
+    by              text NOT NULL CHECK (length(by) BETWEEN 1 AND 100),
+    why             text NOT NULL CHECK (length(why) BETWEEN 3 AND 500),
+    at              timestamptz NOT NULL,
+    CONSTRAINT one_way CHECK (raised_micros <= 0 OR credited_micros = 0),
+    CONSTRAINT something CHECK (raised_micros <> 0 OR credited_micros <> 0)
+);
+CREATE INDEX price_correction_of_sale ON price_correction (lead_id, attempt_id);
+
 -- --- daily balances ------------------------------------------------------------------------------
 -- What an account was debited and credited on a day of UTC, by the transfers' own moments.
 
@@ -219,6 +256,8 @@ SELECT keep_table('period_balance', 'fact',
     'account_id IN (SELECT a.id FROM account a WHERE a.party_id = reading_party())');
 SELECT keep_table('period_waiver', 'fact', 'false');
 SELECT keep_table('period_accrual', 'fact', 'false');
+SELECT keep_table('book_entry', 'fact', 'party_id = reading_party()');
+SELECT keep_table('price_correction', 'fact', 'false');
 SELECT keep_table('account_day', 'projection',
     'account_id IN (SELECT a.id FROM account a WHERE a.party_id = reading_party())');
 SELECT keep_table('rollup_day', 'projection', 'true');

@@ -57,7 +57,7 @@ over AS (
     FROM owed o
     JOIN seller s ON s.id = o.party_id
     JOIN LATERAL (
-        SELECT (doc #>> '{payout,negative_limit}')::numeric * 1000000 AS micros
+        SELECT (doc #>> '{remittance,negative_limit}')::numeric * 1000000 AS micros
         FROM seller_version v WHERE v.seller_id = o.party_id ORDER BY v.version DESC LIMIT 1
     ) most ON o.micros > most.micros
 )
