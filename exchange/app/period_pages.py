@@ -11,6 +11,7 @@ from exchange.core.accruals import PULL
 from exchange.core.money import text_of
 from exchange.core.periods import PeriodRow
 from exchange.effects.accruals import Accrued
+from exchange.effects.lead_money import Leg
 from exchange.flows.periods import Checked, Shown
 
 
@@ -90,6 +91,30 @@ def accrued(rows: Sequence[Accrued], out: Console) -> None:
         "set aside = lost if all return x rate; the rate is that of the contract's earlier sales, "
         f"drawn to the vertical's as {PULL} sales would"
     )
+
+
+def lead(legs: Sequence[Leg], out: Console) -> None:
+    """A lead back to back; amounts are debits less credits."""
+    table = Table("at", "what", "currency", "buyer", "seller", "house", box=box.SIMPLE_HEAD)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for one in legs:
+        sides = (one.buyer_micros, one.seller_micros, one.house_micros)
+        at = f"{one.at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(at, one.what, one.currency, *(text_of(s) if s else "" for s in sides))
+    table.add_section()
+    for currency in sorted({one.currency for one in legs}):
+        mine = [one for one in legs if one.currency == currency]
+        sums = (
+            sum(one.buyer_micros for one in mine),
+            sum(one.seller_micros for one in mine),
+            sum(one.house_micros for one in mine),
+        )
+        table.add_row("", "together", currency, *map(text_of, sums))
+    out.print(table)
+    named = sorted({f"buyer {one.buyer}" for one in legs if one.buyer})
+    named += sorted({f"seller {one.seller}" for one in legs if one.seller})
+    out.print(escape(", ".join(named)), highlight=False)
 
 
 def _percent(millionths: int) -> str:

@@ -56,7 +56,7 @@ LINES: Final[dict[LineName, LineText]] = {
     "in_doubt": LineText(
         asks="Every post of the period has ended: sold or not.",
         wrong="posts under way or in doubt",
-        mend="exchange doubt list",
+        mend="exchange doubt list, exchange doubt resolve",
     ),
     "returns": LineText(
         asks="Every return asked for in the period is decided.",
@@ -71,7 +71,7 @@ LINES: Final[dict[LineName, LineText]] = {
     "payments": LineText(
         asks="Every payment of the period is matched.",
         wrong="payments are not matched, or not in full",
-        mend="exchange payment match",
+        mend="exchange payments list, exchange payments match",
     ),
     "incidents": LineText(
         asks="Every incident of the period is booked or closed.",

@@ -12,7 +12,9 @@ from exchange.core.model import Fact
 from exchange.core.periods import NAMED_MAX, Found, LineName, PeriodRow
 from exchange.effects.sql import queries
 
-BY_END: Final[tuple[LineName, ...]] = ("in_doubt", "returns", "rollups", "negative")
+BY_END: Final[tuple[LineName, ...]] = (
+    *("in_doubt", "returns", "documents", "payments", "incidents", "negative", "rollups"),
+)
 """The lines that look at everything before the period's end."""
 
 

@@ -11,14 +11,33 @@ SENTENCES: Final = {
     "sums_to_zero": "All accounts of a currency hold nothing together.",
     "sale_booked_once": "A sale is booked once, at its price and payout; what is no sale is not.",
     "credited_as_booked": "What a sale says was credited is what transfers took from its buyer.",
-    "credited_as_granted": "What a sale says was credited is what its granted returns say.",
+    "credited_as_granted": "What a sale says was credited is what returns and corrections say.",
     "reversed_within_leg": "A leg is taken back on its own accounts, and never beyond its amount.",
     "guaranteed_once": "A lead that ended unsold under a guarantee is paid it once; none other is.",
     "sold_to_one": "A lead that was sold again has one buyer; all others gave it back in full.",
     "terms_as_settled": "Every part of a settled month has its one transfer, and the other way.",
     "no_stray_transfer": "Every transfer of a sale has its attempt.",
+    "rollups_as_booked": "The daily balances are what the transfers of each day come to.",
+    "periods_unchanged": "A closed period holds what it closed with; the next opens with it.",
+    "reserve_as_accrued": "The reserve holds what the last closed period set aside.",
+    "entries_as_booked": "What was adjusted or written off by hand is booked once.",
+    "corrections_as_booked": "What corrected prices say is what their transfers moved.",
+    "payments_as_booked": "Cash moved by what the payments say, once and in their way.",
+    "claims_as_ended": "What an attempt claims of a strict cap is as it ended.",
 }
 """What each check proves."""
+
+
+BESIDE: Final = {
+    "rollups_as_booked": "rollups",
+    "periods_unchanged": "periods",
+    "reserve_as_accrued": "reserve",
+    "entries_as_booked": "entries",
+    "corrections_as_booked": "corrections",
+    "payments_as_booked": "payments",
+    "claims_as_ended": "claims",
+}
+"""The checks of what is kept beside the transfers, each a query of its own."""
 
 
 class Rows(Protocol):
@@ -75,6 +94,9 @@ async def proven(database: Rows, *, named_max: int = 10) -> Proven:
     found["sold_to_one"] = await database.fetchrow(sql["owners"], named_max)
     found["terms_as_settled"] = await database.fetchrow(sql["settlements"], named_max)
     found["no_stray_transfer"] = await database.fetchrow(sql["strays"], named_max)
+    beside = queries("proof_books")
+    for name, query in BESIDE.items():
+        found[name] = await database.fetchrow(beside[query], named_max)
     wrong = [one.currency for one in sums if one.imbalance_micros or one.homeless]
     zero = Check(
         name="sums_to_zero",

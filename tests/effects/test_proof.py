@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from exchange.core.ledger import HOUSE, TransferCode
 from exchange.core.records import AttemptRow, TransferRow
 from exchange.effects.postgres import connect
-from exchange.effects.proof import Proven, proven
+from exchange.effects.proof import BESIDE, Proven, proven
 from exchange.effects.vault import Vault
 from tests.effects.bookkeeping import bought, returned, transferred
 from tests.effects.sales import BUYER, PRICE, SELLER, new_id
@@ -59,11 +59,8 @@ async def test_books_of_sales_refusals_and_returns_hold(
     found = await proven(undone)
     assert failing(found) == set()
     idle = {check.name for check in found.checks if not check.looked}
-    assert idle == {
-        "guaranteed_once",
-        "sold_to_one",
-        "terms_as_settled",
-    }  # no seller here has such terms
+    # No seller here has such terms, and nothing is kept beside the transfers.
+    assert idle == {"guaranteed_once", "sold_to_one", "terms_as_settled", *BESIDE}
     assert found.transfers >= 5
     assert not found.wrong
 
@@ -147,3 +144,71 @@ async def test_a_transfer_on_no_account_of_its_currency_is_caught(
         *(new_id(), sale.lead_id, NOW, BUYER),
     )
     assert failing(await proven(undone)) == {"sums_to_zero"}
+
+
+# --- what is kept beside the transfers ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("planted", "caught"),
+    [
+        (
+            "INSERT INTO book_entry (entry_id, key, kind, party_id, currency, amount_micros, by,"
+            " why, at) VALUES (uuidv7(), 'k', 'adjustment', 3, 'USD', 5, 'me', 'why', now())",
+            "entries_as_booked",
+        ),
+        (
+            "INSERT INTO transfer (transfer_id, lead_id, day, subject, code, debit_account,"
+            " credit_account, amount_micros, currency, at) SELECT uuidv7(), l, lead_day(l),"
+            " 'document', 30, 1, 2, 5, 'USD', now() FROM uuidv7() l",
+            "entries_as_booked",
+        ),
+        (
+            "INSERT INTO price_correction (correction_id, key, lead_id, day, attempt_id,"
+            " raised_micros, credited_micros, by, why, at) SELECT uuidv7(), 'k', lead_id, day,"
+            " attempt_id, 5, 0, 'me', 'why', now() FROM attempt WHERE state = 'sold' LIMIT 1",
+            "corrections_as_booked",
+        ),
+        (
+            "INSERT INTO payment (payment_id, key, way, party_id, currency, amount_micros,"
+            " value_day, by) VALUES (uuidv7(), 'k', 'received', 3, 'USD', 5, current_date, 'me')",
+            "payments_as_booked",
+        ),
+        (
+            "WITH rolled AS (INSERT INTO rollup_day (day, done) VALUES (current_date - 9, 0))"
+            " INSERT INTO account_day VALUES (1, current_date - 9, 5, 0, 1)",
+            "rollups_as_booked",
+        ),
+        (
+            "WITH p AS (INSERT INTO period (from_day, to_day) VALUES ('2025-01-01', '2025-02-01')"
+            " RETURNING id) INSERT INTO period_balance (period_id, account_id, opening_micros,"
+            " debit_micros, credit_micros, transfers) SELECT id, 1, 5, 0, 0, 0 FROM p",
+            "periods_unchanged",
+        ),
+        (
+            "WITH a AS (INSERT INTO account (party_id, kind, currency)"
+            " VALUES (1, 'reserve', 'USD') RETURNING id)"
+            " INSERT INTO transfer (transfer_id, lead_id, day, subject, code, debit_account,"
+            " credit_account, amount_micros, currency, at) SELECT uuidv7(), l, lead_day(l),"
+            " 'document', 40, (SELECT id FROM account WHERE kind = 'margin'), a.id, 5, 'USD',"
+            " now() FROM uuidv7() l, a",
+            "reserve_as_accrued",
+        ),
+        (
+            "INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount, state)"
+            " SELECT buyer_id, 'w', attempt_id, lead_id, 1, 'held' FROM attempt"
+            " WHERE state = 'sold' LIMIT 1",
+            "claims_as_ended",
+        ),
+    ],
+)
+async def test_what_is_kept_beside_the_transfers_is_held_against_them(
+    undone: asyncpg.Connection, sale: AttemptRow, planted: str, caught: str
+) -> None:
+    assert failing(await proven(undone)) == set()
+    await undone.execute(planted)
+    if caught == "periods_unchanged":
+        period_id = await undone.fetchval("SELECT id FROM period")
+        await undone.fetchval("SELECT settle_period($1)", period_id)
+        await undone.execute("UPDATE period SET closed_at = now(), closed_by = 'x'")
+    assert caught in failing(await proven(undone))

@@ -65,6 +65,56 @@ SELECT count(*) AS wrong,
        coalesce((array_agg(key || ' ' || currency ORDER BY micros DESC))[1:$2], '{}') AS first
 FROM over
 
+-- name: documents
+-- Parties whose balance moved in the period (until $1) at a moment that no document in force covers.
+-- By quarters of an hour: documents begin and end at midnights, and no zone is off by less.
+WITH moved AS (
+    SELECT DISTINCT a.party_id, a.currency,
+           date_bin('15 minutes', t.at, '2000-01-01 00:00:00+00'::timestamptz) AS at
+    FROM period p
+    JOIN transfer t ON t.at >= p.since AND t.at < p.until
+    JOIN account a ON a.id IN (t.debit_account, t.credit_account)
+                  AND a.kind IN ('receivable', 'payable', 'clawback')
+    WHERE p.until = $1 AND t.subject <> 'payment' AND t.code NOT IN (30, 130)
+),
+lacking AS (
+    SELECT DISTINCT m.party_id, m.currency FROM moved m
+    WHERE NOT EXISTS (
+        SELECT FROM document d
+        WHERE d.party_id = m.party_id AND d.currency = m.currency AND d.kind <> 'cancellation'
+          AND d.since <= m.at AND d.until > m.at
+          AND NOT EXISTS (SELECT FROM document c WHERE c.cancels = d.document_id)
+    )
+)
+SELECT count(*) AS wrong,
+       coalesce((array_agg(p.key || ' ' || l.currency ORDER BY p.key, l.currency))[1:$2], '{}') AS first
+FROM lacking l JOIN party p ON p.id = l.party_id
+
+-- name: payments
+-- Payments before the period's end ($1) that cover no document, or not in full. What was paid ahead
+-- into a wallet covers what is sold from it.
+WITH open AS (
+    SELECT p.payment_id, p.at
+    FROM payment p
+    WHERE p.at < $1 AND p.way <> 'refund'
+      AND NOT EXISTS (
+          SELECT FROM wallet w WHERE w.buyer_id = p.party_id AND w.currency = p.currency
+      )
+      AND p.amount_micros > (
+          SELECT coalesce(sum(m.amount_micros), 0) FROM payment_match m
+          LEFT JOIN payment_unmatch u USING (payment_id, part)
+          WHERE m.payment_id = p.payment_id AND u.payment_id IS NULL
+      )
+)
+SELECT count(*) AS wrong, coalesce((array_agg(payment_id::text ORDER BY at))[1:$2], '{}') AS first
+FROM open
+
+-- name: incidents
+-- Incidents opened before the period's end ($1) whose amounts are not all booked.
+SELECT count(*) AS wrong,
+       coalesce((array_agg(incident_id::text ORDER BY opened_at))[1:$2], '{}') AS first
+FROM incident WHERE state IN ('open', 'approved') AND opened_at < $1
+
 -- name: transfers
 -- How many transfers a period has: dated from $1 until before $2.
 SELECT count(*) FROM transfer

@@ -18,8 +18,8 @@ GROUP BY t.currency ORDER BY t.currency
 -- By check: how many attempts were looked at, how many are wrong, and the first of them.
 -- sale_booked_once: the legs of a sale make its price to the buyer and its payout to the seller, in
 -- its currency; what is no sale has none. credited_as_booked: what other transfers of an attempt took
--- from the buyer is what the attempt says was credited. credited_as_granted: and what granted returns
--- say.
+-- from the buyer, less what raised its price, is what the attempt says was credited.
+-- credited_as_granted: and what granted returns and corrected prices say.
 WITH booked AS (
     SELECT t.lead_id, t.day, t.attempt_id,
            sum(CASE WHEN t.code NOT IN (1, 2) THEN 0
@@ -44,8 +44,14 @@ WITH booked AS (
     GROUP BY t.lead_id, t.day, t.attempt_id
 ),
 granted AS (
-    SELECT lead_id, day, attempt_id, sum(credit_micros) AS credit_micros
-    FROM return_case WHERE state = 'granted' GROUP BY lead_id, day, attempt_id
+    SELECT lead_id, day, attempt_id, sum(credit_micros) AS credit_micros, sum(raised_micros) AS raised
+    FROM (
+        SELECT lead_id, day, attempt_id, credit_micros, 0 AS raised_micros
+        FROM return_case WHERE state = 'granted'
+        UNION ALL
+        SELECT lead_id, day, attempt_id, credited_micros, raised_micros FROM price_correction
+    ) one
+    GROUP BY lead_id, day, attempt_id
 ),
 judged AS (
     SELECT a.attempt_id,
@@ -58,7 +64,7 @@ judged AS (
                   OR coalesce(b.currency, a.currency) <> a.currency
                   OR coalesce(b.other_currency, a.currency) <> a.currency
                 ELSE b.attempt_id IS NOT NULL END AS misbooked,
-           coalesce(b.credited, 0) <> a.credited_micros AS miscredited,
+           coalesce(b.credited, 0) + coalesce(g.raised, 0) <> a.credited_micros AS miscredited,
            coalesce(g.credit_micros, 0) <> a.credited_micros AS misgranted
     FROM attempt a
     LEFT JOIN booked b ON b.lead_id = a.lead_id AND b.day = a.day AND b.attempt_id = a.attempt_id
