@@ -222,10 +222,13 @@ def _said(done: SheetDone) -> Callable[[int], ReplyLine | None]:
         one = known.get(number)
         if one is None:
             return None
-        says = f"As line {one.twin_of}. {one.says}" if one.twin_of else one.says
-        there = done.booked or one.replayed
         return ReplyLine(
-            state=one.state, rule=one.rule, says=says, case=one.case, is_foreseen=not there
+            state=one.state,
+            rule=one.rule,
+            says=one.says,
+            case=one.case,
+            is_foreseen=not (done.booked or one.replayed),
+            twin_of=one.twin_of,
         )
 
     return said

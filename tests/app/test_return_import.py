@@ -3,6 +3,7 @@ notices, and not a word of the sheet's persons anywhere but in the reply."""
 
 import csv
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def lines_of(made: list[AttemptRow]) -> list[list[Any]]:
         ["Third Canary", "", "", made[2].attempt_id, "not interested", "CL-3", ""],
         ["Fourth Canary", "", "", made[3].lead_id, "wrong number", "", "-3"],
         ["Fifth Canary", "", "", made[4].attempt_id, "who knows", "", ""],
+        ["Wilhelmina Canary", "", "", made[0].attempt_id, "wrong person", "CL-1", ""],
     ]
 
 
@@ -87,7 +89,7 @@ def test_a_sheet_is_previewed_taught_booked_and_answered(
     first = run(*asked, "--json")
     assert first.exit_code == 1, first.output
     told = json.loads(first.stdout)
-    assert [one["rule"] for one in told["lines"][2:]] == [
+    assert [one["rule"] for one in told["lines"][2:5]] == [
         *("reason_not_agreed", "evidence_missing", "unknown_reason")
     ]
     taught = run(*asked, "--reason", "bad number=invalid_phone", "--json")
@@ -111,7 +113,9 @@ def test_a_sheet_is_previewed_taught_booked_and_answered(
     assert rows[1][6] in ("'=1+1", None)  # no spreadsheet runs it; XLSX says what it came to
     assert rows[2][6] == "'@x"
     assert rows[1][7:9] == ["granted", "evidence_enough"]
-    assert [row[7] for row in rows[1:]] == ["granted", "denied", "denied", "denied", "flagged"]
+    assert [row[7] for row in rows[1:6]] == ["granted", "denied", "denied", "denied", "flagged"]
+    assert (rows[6][7], rows[6][9][:10]) == ("granted", "As line 2.")
+    assert sum(Decimal(str(row[10] or 0)) for row in rows[1:]) == 10  # what was credited, once
 
     [notice] = json.loads((notices / "s.json").read_text())
     assert (notice["lead_id"], notice["taken_back"]) == (made[0].lead_id, "6.80")

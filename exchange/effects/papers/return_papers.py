@@ -27,13 +27,15 @@ REPLY_HEADER: Final = (
 
 
 class ReplyLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What the reply says of a row. `is_foreseen`: the case is not written, and its id is none."""
+    """What the reply says of a row. `is_foreseen`: the case is not written, and its id is none.
+    `twin_of`: the line that says the same, where the credit stands, so that the column adds up."""
 
     state: str
     rule: str
     says: str
     case: ReturnCase | None
     is_foreseen: bool = False
+    twin_of: int | None = None
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +79,8 @@ def _added(line: ReplyLine | None) -> Sequence[Cell]:
     return (
         line.state,
         line.rule,
-        line.says,
-        amount(case.credit_micros),
+        f"As line {line.twin_of}. {line.says}" if line.twin_of else line.says,
+        None if line.twin_of else amount(case.credit_micros),
         case.currency,
         case.reason,
         None if line.is_foreseen else case.return_id,
