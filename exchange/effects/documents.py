@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
 from typing import Any, Final, Protocol
 
+import asyncpg
 import msgspec
 
 from exchange.core.documents import (
@@ -118,6 +119,10 @@ class PeriodBooks:
         return tuple(InForce(**dict(row)) for row in rows)
 
 
+class Fenced(Exception):
+    """The database refused what was to be issued; nothing was. The message is its own."""
+
+
 class DocumentStore:
     """Issues documents, and finds them again."""
 
@@ -129,7 +134,15 @@ class DocumentStore:
         self, year: int, parties: Sequence[int], make: Make, *, by: str, action: str = "issue"
     ) -> list[Document]:
         """Let `make` say what to issue, given the numbers taken and what is in force, and write it:
-        all of it or nothing. `make` may be handed the same twice."""
+        all of it or nothing. Raises `Fenced`."""
+        try:
+            return await self._issued(year, parties, make, by=by, action=action)
+        except asyncpg.RestrictViolationError as refused:
+            raise Fenced(refused.message) from None
+
+    async def _issued(
+        self, year: int, parties: Sequence[int], make: Make, *, by: str, action: str
+    ) -> list[Document]:
         kinds = sorted(KINDS)
         async with self._database.transaction() as connection:
             await connection.execute(self._sql["numbers"], kinds, year)

@@ -33,11 +33,13 @@ class Database(Protocol):
 
 class Known(Fact, frozen=True, kw_only=True):
     """What is true of a party when an act is decided: the payment with the act's key, the payments
-    asked for with their matches, the documents that are open."""
+    asked for with their matches, the documents that are open, whether the payout asked for came
+    back."""
 
     keyed: Payment | None
     payments: tuple[tuple[Payment, tuple[Match, ...]], ...]
     papers: tuple[Open, ...]
+    came_back: bool = False
 
 
 class ListedPayment(Fact, frozen=True, kw_only=True):
@@ -165,6 +167,8 @@ class PaymentStore:
                 (Payment(**dict(row)), found.get(row["payment_id"], ())) for row in rows
             ),
             papers=open_papers(_paper(row) for row in papers),
+            came_back=payment_id is not None
+            and bool(await connection.fetchval(self._sql["came_back"], payment_id)),
         )
 
     async def _write(self, connection: Any, done: Recorded, *, by: str, action: str) -> None:

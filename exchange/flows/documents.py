@@ -25,7 +25,7 @@ from exchange.core.documents import (
 from exchange.core.model import Fact
 from exchange.core.statements import Period
 from exchange.core.terms import HouseTerms
-from exchange.effects.documents import Kept, Make
+from exchange.effects.documents import Fenced, Kept, Make
 
 SETTLED: Final = timedelta(minutes=10)
 """How long after a period's end its documents may be issued: a sale that was made before midnight
@@ -287,7 +287,10 @@ async def cancel(
         serial = last["cancellation"] + 1
         return [cancellation(one, kept.content(), serial, document_id, issuing)]
 
-    (made,) = await store.issue(
-        issuing.issued_on.year, [one.party_id], make, by=by, action="cancel"
-    )
+    try:
+        (made,) = await store.issue(
+            issuing.issued_on.year, [one.party_id], make, by=by, action="cancel"
+        )
+    except Fenced as refused:
+        raise NotIssued(f"{number} cannot be cancelled: {refused}") from None
     return made

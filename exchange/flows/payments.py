@@ -30,6 +30,7 @@ from exchange.core.statements import Party
 from exchange.effects.documents import DocumentStore
 from exchange.effects.payments import Known, PaymentStore
 
+CAME_BACK: Final = "this payout came back"
 KEY_USED: Final = "another payment was recorded under this key"
 
 
@@ -117,6 +118,8 @@ class Payments:
         now = self._clock.now()
 
         def decide(known: Known) -> Recorded | Refusal:
+            if known.came_back:
+                return refused("payment_id", CAME_BACK)
             before = known.payments[0][1]
             return matched(payment, before, known.papers, numbers, by=by, at=now)
 
@@ -147,6 +150,8 @@ class Payments:
         party = Party(id=payout.party_id, kind="seller", key=told.party, name="")
 
         def decide(known: Known, payment: Payment) -> Recorded | Refusal:
+            if known.came_back:
+                return refused("payment_id", CAME_BACK)
             return came_back(payment, payout, known.payments[0][1])
 
         back = Telling(

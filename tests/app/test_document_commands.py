@@ -130,6 +130,7 @@ def test_what_a_buyer_pays_covers_its_oldest_invoice_and_the_rest_is_paid_ahead(
     assert row["difference"] == "0.00"
 
     payment = told["payment"]["payment_id"]
+    assert "are matched" in run("documents", "cancel", number, code=1, later=3).output
     undone = answer(
         run("payments", "unmatch", payment, number, "--why", "other month", "--json", later=3)
     )
@@ -171,7 +172,9 @@ def test_a_seller_is_paid_and_a_payout_that_comes_back_is_owed_again(run: Any) -
     assert answer(run("payments", "returned", payment, "--reference", "account closed", "--json"))[
         "replayed"
     ]
-    run("payments", "match", payment, code=1)
+    assert "came back" in run("payments", "match", payment, code=1).output
+    twice = ("payments", "returned", payment, "--reference", "again", "--day", "2026-01-02")
+    assert "another payment" in run(*twice, code=1).output
     days = ("--from", TODAY, "--to", TODAY + timedelta(days=5), "--zone", "UTC", "--json")
     (one,) = answer(run("statement", "s", *days))
     assert one["closing_micros"] == 3 * PAYOUT

@@ -16,6 +16,10 @@ SELECT payment_id::text, key, way, party_id, currency, amount_micros, value_day,
        returns::text
 FROM payment WHERE payment_id = $1
 
+-- name: came_back
+-- Whether a payout came back.
+SELECT true FROM payment WHERE returns = $1
+
 -- name: of_buyer
 -- What a buyer paid in a currency, the oldest first.
 SELECT payment_id::text, key, way, party_id, currency, amount_micros, value_day, reference, by, at,
