@@ -62,13 +62,18 @@ class Contract(NamedTuple):
     caps: Sequence[Mapping[str, Any]] = ()
     mode: Literal["strict", "fast"] = "fast"
     returns: Mapping[str, Any] | None = None
+    resell: Mapping[str, Any] | None = None
 
 
 def market_of(contracts: Mapping[str, Contract], sim: Mapping[str, Any]) -> str:
     """One seller, these contracts, their verticals, as TOML."""
     lines: list[str] = []
     for key in sorted({contract.vertical for contract in contracts.values()}):
-        lines += table(("verticals", key), {"currency": "USD", "consent": "tcpa", "fields": FIELDS})
+        terms: dict[str, Any] = {"currency": "USD", "consent": "tcpa", "fields": FIELDS}
+        for contract in contracts.values():
+            if contract.vertical == key and contract.resell is not None:
+                terms["resell"] = contract.resell
+        lines += table(("verticals", key), terms)
     lines += table(("sellers", "alpha"), {"sources": ["web"], "rate_per_s": 2_000})
     for key in sorted({contract.buyer for contract in contracts.values()}):
         url = sim["urls"][key]
@@ -359,6 +364,10 @@ class Seller:
         if status == told.status:
             return told
         return Told(told.lead_id, status, tries, told.began, time.monotonic() - told.began)
+
+    def told(self, lead_id: str) -> Any:
+        """What a GET says of a lead."""
+        return self._asked("GET", f"/v1/leads/{lead_id}", None, None).json
 
     def _asked(self, method: str, path: str, body: Any, key: str | None) -> Reply:
         """The answer; status 0 when the connection broke."""
