@@ -39,6 +39,7 @@ class Asking:
         "_heard",
         "_now_ms",
         "_open_ended",
+        "_outstanding",
         "bids",
         "seats",
         "waited_ms",
@@ -51,6 +52,7 @@ class Asking:
         self.waited_ms = 0.0
         self._heard: list[tuple[int, Answer, float]] = []
         self._answers: list[ContractAnswer | None] = [None] * len(seats)
+        self._outstanding = len(seats)
         self._open_ended = sum([seat.price_most is None for seat in seats])
 
     def on_answer(self, place: int, answer: Answer, waited_ms: float) -> bool:
@@ -58,9 +60,10 @@ class Asking:
         self._heard.append((place, answer, waited_ms))
         if not self._close_early:
             return False
+        self._outstanding -= 1
         if self.seats[place].price_most is None:
             self._open_ended -= 1
-        return not self._open_ended and self._is_decided()
+        return not self._open_ended and self._outstanding > 0 and self._is_decided()
 
     def _is_decided(self) -> bool:
         self.read()
@@ -70,7 +73,7 @@ class Asking:
             if answer is None
         ]
         leader_micros = max([bid.price_micros for _, bid in self.bids], default=0)
-        return bool(outstanding) and is_decided(leader_micros, outstanding)
+        return is_decided(leader_micros, outstanding)
 
     def read(self) -> None:
         """Read every answer kept: `bids`, `waited_ms` and `answers` tell of those read."""

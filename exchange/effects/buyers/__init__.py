@@ -154,7 +154,8 @@ class Buyers:
         for index, (endpoint, body) in enumerate(calls):
             if asking.is_ending:
                 break
-            endpoint.start(asking, index, endpoint.ping_request(body), now)
+            request = b"%b%d\r\n\r\n%b" % (endpoint.ping_head, len(body), body)
+            endpoint.start(asking, index, request, now)
         if asking.left:
             asking.timer = self._loop.call_at(deadline, asking.expire)
         return asking.done

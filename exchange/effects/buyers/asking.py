@@ -39,7 +39,6 @@ class Asking:
     __slots__ = (
         "_began",
         "_error",
-        "_is_ending",
         "_on_answer",
         "_on_end",
         "_open",
@@ -47,6 +46,7 @@ class Asking:
         "deadline",
         "done",
         "held",
+        "is_ending",
         "left",
         "repeatable",
         "timer",
@@ -71,22 +71,18 @@ class Asking:
         self.done = done
         self._open = [True] * count
         self._on_answer, self._on_end = on_answer, on_end
-        self._is_ending = False
+        self.is_ending = False
+        """The round is over: nothing more may be asked in it."""
         self._error: Exception | None = None
         self._began = perf_counter()
-
-    @property
-    def is_ending(self) -> bool:
-        """The round is over: nothing more may be asked in it."""
-        return self._is_ending
 
     def settle(self, index: int, answer: Answer) -> None:
         """Hand over the one answer of a call; a second one is ignored. An exception of `on_answer`
         is a bug of this round alone: it is kept and raised from its `done` when all have ended."""
-        if not self._open[index]:
+        is_open = self._open
+        if not is_open[index]:
             return
-        self._open[index] = False
-        self.held[index] = None
+        is_open[index] = False
         self.left -= 1
         enough = False
         try:
@@ -95,21 +91,21 @@ class Asking:
             self._error = self._error or error
         if not self.left:
             self._finish()
-        elif enough and not self._is_ending:
+        elif enough and not self.is_ending:
             self._end(timed_out=False)
 
     def expire(self) -> None:
         """The deadline has come: everything outstanding is answered with its absence."""
-        if self.left and not self._is_ending:
+        if self.left and not self.is_ending:
             self._end(timed_out=True)
 
     def abandon(self) -> None:
         """Nobody waits for this round any more."""
-        if self.left and not self._is_ending:
+        if self.left and not self.is_ending:
             self._end(timed_out=False)
 
     def _end(self, *, timed_out: bool) -> None:
-        self._is_ending = True
+        self.is_ending = True
         for index, is_open in enumerate(self._open):
             if is_open:
                 self._give_up(index, timed_out=timed_out)
@@ -126,7 +122,7 @@ class Asking:
             self.settle(index, CLOSED_SENT if sent else CLOSED_UNSENT)
 
     def _finish(self) -> None:
-        self._is_ending = True
+        self.is_ending = True
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -60,6 +60,9 @@ class Owner(Protocol):
     def answered(self) -> None:
         """A request in time was answered."""
 
+    def served(self, connection: "Connection") -> None:
+        """`answered` and `ready` at once: how almost every request ends."""
+
     def drained(self, *, was_late: bool) -> None:
         """A request that nobody waits for any more was answered."""
 
@@ -87,6 +90,7 @@ class Connection(asyncio.Protocol):
         "_framed",
         "_head_bytes_max",
         "_head_done",
+        "_heads",
         "_is_whole",
         "_keep_alive",
         "_lost",
@@ -97,7 +101,6 @@ class Connection(asyncio.Protocol):
         "_request",
         "_size",
         "_status",
-        "_transport",
         "_wire_bytes_max",
         "asking",
         "born",
@@ -106,16 +109,17 @@ class Connection(asyncio.Protocol):
         "is_closed",
         "is_outstanding",
         "let_go_at",
+        "transport",
         "uses",
         "was_late",
     )
     sent = True
 
     def __init__(self, owner: Owner, *, now: float) -> None:
-        self._owner = owner
+        self._owner, self._heads = owner, owner.heads
         self._head_bytes_max, self._reply_bytes_max = owner.head_bytes_max, owner.reply_bytes_max
         self._wire_bytes_max = owner.head_bytes_max + CHUNK_OVERHEAD * owner.reply_bytes_max
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
         self._chunks: list[bytes] = []
         self.asking: Asking | None = None
@@ -143,7 +147,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         """Nobody has closed it, as far as we know."""
-        return not self.is_closed and not self._transport.is_closing()
+        return not self.is_closed and not self.transport.is_closing()
 
     @property
     def is_draining(self) -> bool:
@@ -157,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._request = request if asking.repeatable else None
         self.uses += 1
         self.is_outstanding = True
-        self._transport.write(request)
+        self.transport.write(request)
 
     def let_go(self, *, timed_out: bool) -> None:
         """Nobody waits for the answer any more: read it and drop it, then be free."""
@@ -172,7 +176,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection at once; a request under way fails."""
         if not self.is_closed:
             self.is_closed = True
-            self._transport.abort()
+            self.transport.abort()
 
     def lost(self) -> asyncio.Future[None]:
         """Done when the transport has let the connection go; asked once, of an open connection."""
@@ -182,7 +186,7 @@ class Connection(asyncio.Protocol):
     # --- the transport's side ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -193,7 +197,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._received:
             body_at = data.find(b"\r\n\r\n") + 4
-            head = self._owner.heads.get(data[:body_at])
+            head = self._heads.get(data[:body_at])
             if head is not None and len(data) == body_at + head.body_bytes:
                 reply = HttpReply(
                     status=head.status, content_type=head.content_type, body=data[body_at:]
@@ -316,6 +320,10 @@ class Connection(asyncio.Protocol):
         if asking is None:
             owner.drained(was_late=self.was_late)
             self.was_late = False
+        elif reusable:
+            owner.served(self)
+            asking.settle(index, reply)
+            return
         else:
             owner.answered()
         if reusable:

@@ -138,7 +138,8 @@ class Endpoint:
         self._age_s = limits.connection_age_s
         self._target, self._refused = _checked(target, headers)
         self._fixed = _fixed_head(self._target, headers) if self._target else b""
-        self._ping_head = self._head("POST", "", ())
+        self.ping_head = self._head("POST", "", ())
+        """What stands before the length of a ping."""
         self._loop = asyncio.get_running_loop()
         self._health = Health(
             failures_max=limits.failures_max,
@@ -160,10 +161,6 @@ class Endpoint:
         return self._health.is_healthy(self._loop.time())
 
     # --- asking -----------------------------------------------------------------------------------
-
-    def ping_request(self, body: bytes) -> bytes:
-        """The bytes of a ping: the prebuilt head, the length, the body."""
-        return b"%b%d\r\n\r\n%b" % (self._ping_head, len(body), body)
 
     def request(
         self, method: str, query: str, headers: Sequence[tuple[str, str]], body: bytes
@@ -191,7 +188,8 @@ class Endpoint:
         idle = self._idle
         while idle:
             connection = idle.pop()  # the one used last
-            if now - connection.free_since <= self._idle_s and connection.is_usable:
+            is_fresh = now - connection.free_since <= self._idle_s
+            if is_fresh and not (connection.is_closed or connection.transport.is_closing()):
                 stats.reused += 1
                 connection.ask(asking, index, request)
                 return
@@ -226,6 +224,19 @@ class Endpoint:
             connection.ask(waiting.asking, waiting.index, waiting.request)
         elif self.is_retired or now - connection.born > self._age_s:
             connection.close()
+        else:
+            connection.free_since = now
+            self._idle.append(connection)
+
+    def served(self, connection: Connection) -> None:
+        """An answer came in time and its connection is free: `answered` and `ready` in one step."""
+        stats, health, now = self.stats, self._health, self._loop.time()
+        stats.in_flight -= 1
+        stats.answered += 1
+        if health.failures or health.rest_until:
+            health.succeeded()
+        if self._queue or self.is_retired or now - connection.born > self._age_s:
+            self.ready(connection)
         else:
             connection.free_since = now
             self._idle.append(connection)
