@@ -41,6 +41,14 @@ Gate = tuple[NonBid, int]
 """A reason and the contracts it clears, as the process knows them (full, resting, braked ...)."""
 Tests = tuple[tuple[str, Test], ...]
 
+_PAUSED, _UNFIT, _UNWANTED = NonBid.PAUSED, NonBid.OUT_OF_CRITERIA, NonBid.SOURCE_BLOCKED
+_TEST_ONLY, _BELOW, _EXCLUDED = (
+    NonBid.TEST_ONLY,
+    NonBid.PRICE_BELOW_FLOOR,
+    NonBid.CONSENT_EXCLUDES,
+)
+"""Named once: in Python 3.11 a member taken from its enum costs as much as a set of contracts."""
+
 
 class Parties(Fact, frozen=True, kw_only=True):
     """What the filter must know of the rest of the market. Shared by all indexes of a book."""
@@ -188,24 +196,26 @@ def _cleared(alive: int, gates: Sequence[Gate], told: dict[NonBid, int]) -> int:
 
 
 def _own_gates(ping: Ping, index: Index) -> list[Gate]:
-    every = index.every
+    every, fields = index.every, ping.fields
     fits, wanted = every, every
     for field, table in index.tables.items():
         if field in PARTY_FIELDS:
             wanted &= table.accepts(_party_value(field, ping, index))
         else:
-            fits &= table.accepts(ping.fields.get(field))
-    gates = [
-        (NonBid.PAUSED, index.paused),
-        (NonBid.OUT_OF_CRITERIA, every ^ fits),
-        (NonBid.SOURCE_BLOCKED, every ^ wanted),
-        (NonBid.TEST_ONLY, every ^ index.test_only if ping.test else index.test_only),
-    ]
+            fits &= table.accepts(fields.get(field))
+    unfit_for_test = every ^ index.test_only if ping.test else index.test_only
+    gates = [(_UNFIT, every ^ fits)]
+    if index.paused:
+        gates.append((_PAUSED, index.paused))
+    if wanted != every:
+        gates.append((_UNWANTED, every ^ wanted))
+    if unfit_for_test:
+        gates.append((_TEST_ONLY, unfit_for_test))
     terms = index.parties.payout(ping.seller_id, ping.source_id)
     if ping.floor_micros > 0 or terms.fixed_micros is not None:
-        gates.append((NonBid.PRICE_BELOW_FLOOR, every ^ _affordable(ping, terms, index)))
+        gates.append((_BELOW, every ^ _affordable(ping, terms, index)))
     if ping.consent is not None and ping.consent.buyers:
-        gates.append((NonBid.CONSENT_EXCLUDES, every ^ _named(ping.consent.buyers, index)))
+        gates.append((_EXCLUDED, every ^ _named(ping.consent.buyers, index)))
     return gates
 
 
@@ -264,8 +274,8 @@ def _failed(ping: Ping, index: Index, to_test: int) -> tuple[Gate, ...]:
             elif not test.met(fields.get(field)):
                 unfit.append(slot)
     return (
-        (NonBid.OUT_OF_CRITERIA, mask_of(unfit)),
-        (NonBid.SOURCE_BLOCKED, mask_of(unwanted)),
+        (_UNFIT, mask_of(unfit)),
+        (_UNWANTED, mask_of(unwanted)),
     )
 
 

@@ -46,7 +46,7 @@ TEXT_MAX: Final = 200
 _ANSWER: Final[dict[int | None, str]] = {None: "bid", **{int(m): m.label for m in NonBid}}
 _REASON: Final[dict[int | None, str | None]] = {None: None, **{int(m): m.label for m in Reason}}
 
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _FORM: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
 
@@ -90,13 +90,12 @@ class Log:
     def pings(self, records: Sequence[PingRecord]) -> None:
         """A line for every ping with an offer and for a share of the others."""
         at_ms, worker = self._clock.now_ms(), self._worker
-        self._queue(
-            [
-                _encode(_ping_line(record, at_ms, worker)) + b"\n"
-                for record in records
-                if record.outcome == "offer" or self._is_sampled(record.ping.ping_id)
-            ]
-        )
+        lines = [
+            _ping_line(record, at_ms, worker)
+            for record in records
+            if record.outcome == "offer" or self._is_sampled(record.ping.ping_id)
+        ]
+        self._queue(_encode_lines(lines).splitlines(keepends=True))
 
     def post(self, record: PostRecord) -> None:
         """A line for every post."""
@@ -261,10 +260,10 @@ def _ping_line(record: PingRecord, at_ms: int, worker: str) -> _PingLine:
         {answer.contract_id: _ANSWER[answer.non_bid] for answer in record.answers},
         record.ranking[0].contract_id if record.ranking else None,
         record.book_version,
-        round(record.took_ms, 3),
-        round(record.waited_ms, 3),
-        round(record.added_ms, 3),
-        round(record.late_ms, 3) if record.late_ms else 0.0,
+        int(record.took_ms * 1000) / 1000,  # `round` costs four times as much
+        int(record.waited_ms * 1000) / 1000,
+        int(record.added_ms * 1000) / 1000,
+        int(record.late_ms * 1000) / 1000,
     )
 
 

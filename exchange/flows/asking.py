@@ -77,18 +77,19 @@ class Asking:
 
     def read(self) -> None:
         """Read every answer kept: `bids`, `waited_ms` and `answers` tell of those read."""
+        seats, answers, now_ms = self.seats, self._answers, self._now_ms
         for place, answer, waited_ms in self._heard:
-            seat = self.seats[place]
+            seat = seats[place]
             contract = seat.contract
             if waited_ms > self.waited_ms:
                 self.waited_ms = waited_ms
             if isinstance(answer, HttpReply):
-                said = seat.dialect.read_bid(contract, answer, at_ms=self._now_ms)
+                said = seat.dialect.read_bid(contract, answer, at_ms=now_ms)
             else:
                 said = NON_BID_OF[answer.kind]
             if isinstance(said, Bid):
                 self.bids.append((contract, said))
-                self._answers[place] = ContractAnswer(
+                answers[place] = ContractAnswer(
                     contract_id=contract.id,
                     buyer_id=contract.buyer_id,
                     price_micros=said.price_micros,
@@ -97,7 +98,7 @@ class Asking:
                     expires_at_ms=said.expires_at_ms,
                 )
             else:
-                self._answers[place] = ContractAnswer(
+                answers[place] = ContractAnswer(
                     contract_id=contract.id,
                     buyer_id=contract.buyer_id,
                     non_bid=int(said),

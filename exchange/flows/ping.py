@@ -6,7 +6,6 @@ Postgres is not touched, Valkey once (the offer). Everything the exchange decide
 
 import asyncio
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 import msgspec
 from msgspec.structs import replace
@@ -168,9 +167,10 @@ class Pings:
         vertical, index = book.verticals[ping.vertical_id], book.indexes[ping.vertical_id]
         mask_id = standing.mask_id(ping.vertical_id)
         invited = self._invited(ping, book, index, had)
-        seats = [standing.seat(contract) for contract in invited.contracts]
         asking = Asking(
-            seats, now_ms=self._clock.now_ms(), close_early=may_close_early(ping, vertical)
+            standing.seats(invited.contracts),
+            now_ms=self._clock.now_ms(),
+            close_early=may_close_early(ping, vertical),
         )
         if asking.seats:
             await self._buyers.ask(
@@ -217,21 +217,23 @@ class Pings:
         Pseudonyms stay here: they match a post to its ping, and are nobody else's."""
         fields = self._standing.book.schemas[vertical.id].shown(ping.fields)
         shown = ping if fields is ping.fields else replace(ping, fields=fields)
-        shared: dict[ModuleType, bytes] = {}
-        calls: list[tuple[Endpoint, bytes]] = []
-        for seat in seats:
-            body = shared.get(seat.dialect)
-            if body is None:
-                body = shared[seat.dialect] = seat.dialect.ping_shared(
-                    shown,
-                    vertical_key=vertical.key,
-                    tmax_ms=ping.tmax_ms - self._limits.answer_reserve_ms,
-                )
-            floor = self._floor_shown(seat, ping) if seat.contract.terms.show_floor else b""
-            calls.append(
-                (seat.endpoint, seat.prefix + floor + body if floor else seat.prefix + body)
+        shared = {
+            dialect: dialect.ping_shared(
+                shown,
+                vertical_key=vertical.key,
+                tmax_ms=ping.tmax_ms - self._limits.answer_reserve_ms,
             )
-        return calls
+            for dialect in {seat.dialect for seat in seats}
+        }
+        return [
+            (
+                seat.endpoint,
+                seat.prefix + self._floor_shown(seat, ping) + shared[seat.dialect]
+                if seat.shows_floor
+                else seat.prefix + shared[seat.dialect],
+            )
+            for seat in seats
+        ]
 
     def _floor_shown(self, seat: Seat, ping: Ping) -> bytes:
         """The least price whose payout reaches the seller's floor, for a contract that is told."""

@@ -9,7 +9,7 @@ Every set of bits gets a `mask_id`, which the records carry, so that `explain` c
 as it stood. `take_masks` hands new ones to whoever writes them: the journal, before the records.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
 from typing import Any, Protocol
@@ -36,8 +36,8 @@ WHOLE = Factors(by_contract={}, usual=1_000_000)
 
 
 class Seat(msgspec.Struct, frozen=True):
-    """A contract's place in an auction: how to ask it, with what of its request prebuilt, and the
-    most it can bid (`None`: unknown)."""
+    """A contract's place in an auction: how to ask it, with what of its request prebuilt, the most
+    it can bid (`None`: unknown), and whether it is told the least price that can win."""
 
     contract: Contract
     buyer: Buyer
@@ -45,6 +45,7 @@ class Seat(msgspec.Struct, frozen=True):
     dialect: ModuleType
     prefix: bytes
     price_most: int | None
+    shows_floor: bool = False
 
 
 class Secrets(Protocol):
@@ -137,6 +138,21 @@ class Standing:
             seat = self._seats[contract.id] = self._seated(contract, buyer)
         return seat
 
+    def seats(self, contracts: Sequence[Contract]) -> list[Seat]:
+        """How to ask each of these."""
+        known, buyers = self._seats, self.book.buyers
+        seats = []
+        for contract in contracts:
+            seat = known.get(contract.id)
+            if (
+                seat is None
+                or seat.contract is not contract
+                or seat.buyer is not buyers[contract.buyer_id]
+            ):
+                seat = self.seat(contract)
+            seats.append(seat)
+        return seats
+
     def _seated(self, contract: Contract, buyer: Buyer) -> Seat:
         dialect = self._dialects[buyer.terms.dialect]
         return Seat(
@@ -145,6 +161,7 @@ class Standing:
             endpoint=self.endpoint(buyer, "ping"),
             dialect=dialect,
             prefix=dialect.ping_prefix(contract.key),
+            shows_floor=contract.terms.show_floor,
             price_most=price_most(contract),
         )
 
