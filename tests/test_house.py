@@ -109,7 +109,7 @@ def nothing_global_changes(path: str, text: str) -> Breaches:
 
 # --- names ----------------------------------------------------------------------------------------
 
-THEIR_NAMES = frozenset({"handle_error"})
+THEIR_NAMES = frozenset({"handle_error", "_process_keepalive"})
 """Methods of a library's class that ours overrides: the name is not ours to choose."""
 EMPTY_VERB = re.compile(r"^_*(get|handle|process|do|manage)_")
 EMPTY_NOUN = re.compile(r"(^|_)(utils?|helpers?|common|base|managers?|services?|misc)(_|$)")
