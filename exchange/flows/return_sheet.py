@@ -7,7 +7,8 @@ nothing of a return. Both remember how the buyer's sheet was to be read.
 What is held of the sheet are ids, days, reasons and keyed hashes; its rows are read and let go.
 """
 
-from collections import Counter
+import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, timedelta
 from typing import Any, Final, Protocol
@@ -38,6 +39,8 @@ line that comes too late is told so, not that there was no sale."""
 AROUND_DAYS: Final = 2
 """Days added to the tolerance when posts are looked for: a lead's day is UTC's, and its post may
 come after midnight."""
+AT_ONCE: Final = 4
+"""Contracts decided at once: as many as a command has connections."""
 WAITING: Final = frozenset({"referred", "appealed", "requested"})
 """States in which a return waits for a person."""
 
@@ -237,26 +240,46 @@ class SheetReturns:
         *,
         book: bool,
     ) -> list[LineResult]:
-        ahead, first = Ahead(), dict[str, int]()
-        results: list[LineResult] = []
-        is_down = False
-        for line in lines:
-            result = _flagged(line, line.flag) if line.flag else None
-            hit = matched(line, found, terms) if result is None else None
+        """Lines of one contract are decided in their order, for they share its limits; contracts
+        beside one another, for each waits for its own commits."""
+        results: dict[int, LineResult] = {}
+        of_contract: defaultdict[int, list[tuple[int, ReturnLine, Matched]]] = defaultdict(list)
+        for place, line in enumerate(lines):
+            hit = line.flag or matched(line, found, terms)
             if isinstance(hit, Flag):
-                result = _flagged(line, hit)
-            elif hit is not None and is_down:
-                result = _flagged(line, Flag.NOT_DONE)
-            elif hit is not None:
-                try:
-                    result = await self._asked(buyer_id, line, hit, None if book else ahead)
-                except DatabaseDown:
-                    is_down = True
-                    result = _flagged(line, Flag.NOT_DONE)
-            assert result is not None
-            results.append(_once(result, first))
-            self._tick("decided", 1, len(lines))
-        return results
+                results[place] = _flagged(line, hit)
+                self._tick("decided", 1, len(lines))
+            else:
+                of_contract[hit.sale.contract_id].append((place, line, hit))
+        ahead, gate, down = None if book else Ahead(), asyncio.Semaphore(AT_ONCE), asyncio.Event()
+
+        async def decide(hits: list[tuple[int, ReturnLine, Matched]]) -> None:
+            async with gate:
+                for place, line, hit in hits:
+                    results[place] = await self._tried(buyer_id, line, hit, ahead, down)
+                    self._tick("decided", 1, len(lines))
+
+        async with asyncio.TaskGroup() as group:
+            for hits in of_contract.values():
+                group.create_task(decide(hits))
+        first = dict[str, int]()
+        return [_once(results[place], first) for place in range(len(lines))]
+
+    async def _tried(
+        self,
+        buyer_id: int,
+        line: ReturnLine,
+        hit: Matched,
+        ahead: Ahead | None,
+        down: asyncio.Event,
+    ) -> LineResult:
+        """As `_asked`; once the database is down nothing more is tried."""
+        if not down.is_set():
+            try:
+                return await self._asked(buyer_id, line, hit, ahead)
+            except DatabaseDown:
+                down.set()
+        return _flagged(line, Flag.NOT_DONE)
 
     async def _asked(
         self, buyer_id: int, line: ReturnLine, hit: Matched, ahead: Ahead | None
