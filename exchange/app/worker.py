@@ -26,7 +26,7 @@ from exchange.api.operator import OperatorApi
 from exchange.api.ops import OpsApi
 from exchange.api.seller import SellerApi
 from exchange.api.serving import Runner
-from exchange.app import documents, incidents, reports
+from exchange.app import documents, incidents, periods, reports
 from exchange.app.dials import dials, trying
 from exchange.app.ground import Ground, Urls, cancelled, ground, replies_of
 from exchange.app.outlets import Outlets, outlets
@@ -66,6 +66,7 @@ ROUTES = (
     *incidents.ROUTES,
     *reports.ROUTES,
     *documents.ROUTES,
+    *periods.ROUTES,
     *ops_api.ROUTES,
 )
 """Every call of the API."""
@@ -380,6 +381,7 @@ def _routed(
     incidents.add_to(app.router, door, base)
     reports.add_to(app.router, door, base)
     documents.add_to(app.router, door, base, documents.house_of(settings))
+    periods.add_to(app.router, door, base)
     OpsApi(
         missing=lambda: _missing(base),
         scrape=base.metrics.scrape,
