@@ -22,7 +22,7 @@ from exchange.effects.postgres import HOUSE_PARTY, Database, connect
 from exchange.effects.sums import SumStore
 from exchange.effects.tallies import TallyStore
 from exchange.flows.reports import NoReport, Question, quality_of, report_of, window
-from exchange.flows.tallies import Tallies
+from exchange.flows.tallies import FactsGone, Tallies
 
 T = TypeVar("T")
 SHOWN_DAYS = 28
@@ -210,7 +210,11 @@ def report_rebuild(
                 asked[0], asked[-1], to_the_moment=now, tick=lambda _: bars.advance(bar)
             )
 
-    _with_tallies(data_dir, work)
+    try:
+        _with_tallies(data_dir, work)
+    except FactsGone as gone:
+        err.print(f"[red]refused[/] {gone}", highlight=False)
+        raise typer.Exit(1) from None
     out.print(f"{len(asked)} days were made anew, {asked[0]} to {asked[-1]}")
 
 

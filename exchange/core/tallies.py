@@ -189,6 +189,12 @@ def days(first: date, last: date) -> tuple[date, ...]:
     return tuple(first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
+def facts_gone(facts: Mapping[str, int], tally: Mapping[str, int]) -> tuple[str, ...]:
+    """What a day's tally counts and its facts have nothing of any more: their partition was dropped
+    for its age, and the tally is all that is left."""
+    return tuple(name for name, count in facts.items() if not count and tally.get(name, 0))
+
+
 def wrong_sums(facts: Mapping[str, int], tally: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """What a day's facts count and its tally counts, where they differ."""
     return {

@@ -15,7 +15,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Final
 
 from exchange.core.model import Fact
-from exchange.core.tallies import days, slices, wrong_sums
+from exchange.core.tallies import days, facts_gone, slices, wrong_sums
 from exchange.effects.clock import Clock
 from exchange.effects.leases import Deposed, Lease
 from exchange.effects.tallies import Name, Step, TallyStore
@@ -46,6 +46,10 @@ class TallyTurn(Fact, frozen=True, kw_only=True):
     """What a round did that is worth a line: days that had to be made anew."""
 
     mended: tuple[date, ...]
+
+
+class FactsGone(Exception):
+    """A day cannot be made anew: its facts were dropped for their age. Nothing was changed."""
 
 
 class Tallies:
@@ -116,7 +120,7 @@ class Tallies:
     ) -> None:
         """Take in what is due, and make days anew from their facts. The job may run meanwhile: the
         two wait for each other, and what one took in the other finds done. `to_the_moment`: nothing
-        is written any more, so no margin is kept."""
+        is written any more, so no margin is kept. Raises `FactsGone`."""
         margins = dict.fromkeys(MARGIN, timedelta(0)) if to_the_moment else MARGIN
         with suppress(Deposed):  # then the job is at it
             await self._taken_in(await self._begun(), self._clock.now(), None, margins)
@@ -149,7 +153,9 @@ async def _differences(step: Step, day: date) -> dict[str, tuple[int, int]]:
 
 
 async def _mended(step: Step, day: date) -> bool:
-    if not await _differences(step, day):
+    """Whether the day had to be made anew. One whose facts are gone stays as it is."""
+    facts, tally = await step.counts(day, await step.held())
+    if not wrong_sums(facts, tally) or facts_gone(facts, tally):
         return False
     await _made_anew(step, day)
     return True
@@ -158,6 +164,8 @@ async def _mended(step: Step, day: date) -> bool:
 async def _made_anew(step: Step, day: date) -> None:
     """A day from its facts, those that are in: what comes after them is still added by slices."""
     at = await step.held()
+    if gone := facts_gone(*await step.counts(day, at)):
+        raise FactsGone(f"{day} has no {' nor '.join(gone)} any more; its tally stays as it is")
     zone = at["pings"].tzinfo
     begins, ends = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
     await step.clear(day)

@@ -14,6 +14,7 @@ from exchange.effects.leases import Deposed
 from exchange.effects.postgres import Database
 from exchange.effects.sums import SumStore
 from exchange.flows.quality import Qualities
+from exchange.flows.tallies import FactsGone
 from tests.books.reporting import Keeper, earned, packed, utc
 from tests.books.trade import Trade, trade, uuid7
 from tests.conftest import run_apart
@@ -141,6 +142,21 @@ async def test_what_came_too_late_is_found_when_its_day_is_over(keeper: Keeper) 
     assert done.mended == (day,)
     assert await keeper.sum("ping_daily", "pings", f"day = '{day}'") == 2
     assert await keeper.tallies.wrong(day, day) == {}
+
+
+async def test_a_day_whose_facts_were_dropped_for_their_age_keeps_its_tally(
+    keeper: Keeper,
+) -> None:
+    await keeper.turn()
+    day = date(2026, 3, 5)
+    await keeper.database.execute(
+        "INSERT INTO ping_daily (day, seller_id, source_id, vertical_id, currency, pings)"
+        " VALUES ($1, 1, 1, 1, 'USD', 7)",
+        day,
+    )
+    with pytest.raises(FactsGone, match="2026-03-05 has no pings any more"):
+        await keeper.tallies.rebuild(day, day)
+    assert await keeper.sum("ping_daily", "pings", f"day = '{day}'") == 7
 
 
 async def test_a_market_at_rest_is_counted_to_the_moment(keeper: Keeper) -> None:
