@@ -73,7 +73,12 @@ class SaleOf(Sale):
     """A sale of a contract of its own."""
 
     def __init__(
-        self, contract_id: int, consumer: str, *, received: dict[str, Any] | None, **terms: Any
+        self,
+        contract_id: int,
+        consumer: str,
+        *,
+        received: dict[str, Any] | None = None,
+        **terms: Any,
     ) -> None:
         super().__init__(consumer=consumer)
         if received is not None:

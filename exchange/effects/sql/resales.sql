@@ -6,14 +6,15 @@ SELECT r.lead_id::text
 FROM return_case r
 JOIN lead l ON l.lead_id = r.lead_id AND l.day = r.day AND l.state = 'sold' AND NOT l.test
 WHERE r.state = 'granted' AND r.decided_at > $1 AND r.reason = ANY ($2::text[])
-  AND r.credit_micros > 0
+  AND r.credit_micros > 0 AND r.rule IS DISTINCT FROM 'incident_credited'
   AND NOT EXISTS (SELECT FROM resale s WHERE s.return_id = r.return_id)
 ORDER BY r.decided_at
 LIMIT $3
 
 -- name: lead
 -- A lead as it stands, with its last granted return, whoever had it, and whether it was offered again
--- after that return (by hand, $2: to anybody).
+-- after that return (by hand, $2: to anybody). What an incident gave back, its source should not have
+-- sent, whatever the reason: that is no buyer's own.
 SELECT l.lead_id::text, l.seller_id, l.source_id, l.sub_id, l.vertical_id, l.external_id, l.state,
        l.test, l.floor_micros, l.currency, l.received_at, l.custody_seq,
        encode(l.custody_head, 'hex') AS custody_head,
@@ -35,7 +36,8 @@ CROSS JOIN LATERAL (
     FROM attempt a WHERE a.lead_id = l.lead_id AND a.day = l.day
 ) had
 LEFT JOIN LATERAL (
-    SELECT r.return_id, r.reason FROM return_case r
+    SELECT r.return_id, CASE r.rule WHEN 'incident_credited' THEN r.rule ELSE r.reason END AS reason
+    FROM return_case r
     WHERE r.lead_id = l.lead_id AND r.day = l.day AND r.state = 'granted'
     ORDER BY r.decided_at DESC LIMIT 1
 ) back ON true

@@ -176,6 +176,16 @@ async def test_what_holds_of_every_buyer_is_never_offered_again(again: Again, re
     assert again.stage.beacon.pinged == []
 
 
+async def test_what_an_incident_gave_back_is_never_offered_again(again: Again) -> None:
+    lead_id = await sold(again.stage)
+    case = await returned(again.stage, lead_id, ACME)
+    await again.stage.database.execute(
+        "UPDATE return_case SET rule = 'incident_credited' WHERE return_id = $1", case.return_id
+    )
+    assert await again.turn() == 0
+    assert (await again.resell(lead_id)).rule == "not_resellable"
+
+
 async def test_no_lead_is_offered_that_is_not_returned(again: Again) -> None:
     lead_id = await sold(again.stage)
     assert (await again.resell(lead_id)).rule == "not_returned"
