@@ -53,7 +53,8 @@ def documents_issue(
     """Issue the invoices and credit memos of buyers and the payout statements of sellers for a
     period that has ended.
 
-    Running it again issues nothing twice: what a document covers already is left out."""
+    Running it again issues nothing twice: what a document covers already is left out. Exit code 1
+    when such a document is not what the ledger says (by now): cancel it, and issue anew."""
     wanted: tuple[tuple[Ending, bool], ...] = (
         ("pdf", with_pdf),
         ("csv", with_csv),
@@ -85,6 +86,16 @@ def documents_issue(
         print_json(told)
     else:
         _run_page(told, dry_run=dry_run)
+    _told_differences(told)
+
+
+def _told_differences(told: Sequence[Told]) -> None:
+    wrong = [one for one in told if one.differs_micros]
+    for one in wrong:
+        said = f"{one.number} differs from the ledger by {text_of(one.differs_micros)}"
+        err.print(f"[red]does not hold[/] {said} {one.currency}", highlight=False)
+    if wrong:
+        raise typer.Exit(1)
 
 
 async def _issued(

@@ -97,6 +97,7 @@ class InForce(Fact, frozen=True, kw_only=True):
     party_id: int
     currency: str
     number: str
+    total_micros: int
     since: datetime
     until: datetime
 

@@ -22,6 +22,10 @@ SENTENCES: Final[dict[State, str]] = {
 }
 
 
+CENT_MICROS: Final = 10_000
+"""What banks send at the least; what is finer stays owed until it has grown to a cent."""
+
+
 class Payable(Fact, frozen=True, kw_only=True):
     """What the ledger says of a seller in one currency. `settled_micros`: what statements that are
     due come to; `since_micros`: what was moved after them; `paid_micros`: what was paid, below
@@ -70,7 +74,7 @@ def payouts(
 def _payout(one: Payable, billed: Billed, holds: list[Hold]) -> Payout:
     due = one.settled_micros + one.paid_micros + min(0, one.since_micros)
     held = _held(one, max(0, due), holds)
-    amount = max(0, due) - held
+    amount = (max(0, due) - held) // CENT_MICROS * CENT_MICROS
     state: State = "pay"
     if due <= 0:
         state = "nothing_due"

@@ -75,7 +75,9 @@ class Asked(Fact, frozen=True, kw_only=True):
 
 class Told(Fact, frozen=True, kw_only=True):
     """One document of a run: `new`, or (where there is a number) in force before; without a number
-    what it would be. `document` is there when it is new."""
+    what it would be. `document` is there when it is new. `differs_micros`: what the ledger says of
+    the very days that an older one covers, less what that one says; transfers that were booked
+    after it was issued are the only way."""
 
     kind: DocumentKind
     party: str
@@ -85,6 +87,7 @@ class Told(Fact, frozen=True, kw_only=True):
     new: bool
     number: str = ""
     document: Document | None = None
+    differs_micros: int = 0
 
 
 Tell = Callable[[Told], None]
@@ -239,8 +242,15 @@ class _Run:
                     new=before is None,
                     number=before.number if before else document.number if document else "",
                     document=document,
+                    differs_micros=self._difference(draft, before),
                 )
             )
+
+    def _difference(self, draft: Draft, before: InForce | None) -> int:
+        period = self._issuing.period
+        if before is None or (before.since, before.until) != (period.since, period.until):
+            return 0
+        return draft.total_micros - before.total_micros
 
 
 def _covering(draft: Draft, in_force: Sequence[InForce], period: Period) -> InForce | None:
@@ -259,6 +269,7 @@ def _as_in_force(one: Document) -> InForce:
         party_id=one.party_id,
         currency=one.currency,
         number=one.number,
+        total_micros=one.total_micros,
         since=one.since,
         until=one.until,
     )

@@ -34,7 +34,7 @@ from exchange.core.payments import (
     rest,
     unmatched,
 )
-from exchange.core.payout_run import Hold, Payable, payouts
+from exchange.core.payout_run import CENT_MICROS, Hold, Payable, payouts
 from exchange.core.statements import Party, Period
 from exchange.core.terms import BankTerms, HouseTerms
 from tests.core.test_statements import MARCH
@@ -220,7 +220,7 @@ def test_documents_and_their_lines_add_up_to_what_was_moved(kind: Any, moves: li
     found = drafts(billed, "USD", lines)
     assert sum(one.total_micros for one in found) == sum(moves)
     before = [InForce(kind="invoice", party_id=3, currency="USD", number="INV-2026-000001",
-                      since=MARCH.since, until=MARCH.until)]  # fmt: skip
+                      total_micros=1, since=MARCH.since, until=MARCH.until)]  # fmt: skip
     issuing = Issuing(period=MARCH, issued_on=DAY, issued_by="Dana", house=HouseTerms())
     for draft in found:
         made = issued(draft, 7, "id", issuing, before)
@@ -260,7 +260,7 @@ BANK = BankTerms(account="12345678")
         (100, 50, 0, [], 0, BANK, "pay", 100),
         (100, -30, 0, [], 0, BANK, "pay", 70),
         (100, 0, -60, [], 0, BANK, "pay", 40),
-        (100, 0, -100, [], 0, BANK, None, 0),
+        (100, 0, -100, [], 0, BANK, "held", 0),  # less than a cent
         (100, 0, -130, [], 0, BANK, "nothing_due", 0),
         (100, 0, 0, [None], 0, BANK, "held", 0),
         (100, 0, 0, [30, 20], 0, BANK, "pay", 50),
@@ -274,16 +274,22 @@ def test_a_seller_is_paid_what_is_due_less_what_is_kept_back(
     bank: BankTerms | None, state: str | None, amount: int,
 ) -> None:  # fmt: skip
     billed = Billed(party=Party(id=2, kind="seller", key="s", name=""), cycle="month", days=0,
-                    bank=bank, minimum_micros=minimum)  # fmt: skip
-    payable = Payable(party_id=2, currency="USD", settled_micros=settled, since_micros=since,
-                      paid_micros=paid_so_far, statement="PS-2026-000001", payments=3)  # fmt: skip
-    kept = [Hold(party_id=2, currency=one and "USD", amount_micros=one) for one in holds]
+                    bank=bank, minimum_micros=minimum * CENT_MICROS)  # fmt: skip
+    payable = Payable(
+        party_id=2, currency="USD", settled_micros=settled * CENT_MICROS + 7,
+        since_micros=since * CENT_MICROS, paid_micros=paid_so_far * CENT_MICROS,
+        statement="PS-2026-000001", payments=3,
+    )  # fmt: skip
+    kept = [
+        Hold(party_id=2, currency=one and "USD", amount_micros=one and one * CENT_MICROS)
+        for one in holds
+    ]
     found = payouts([payable], {2: billed}, kept)
     if state is None:
         assert found == ()
         return
     (one,) = found
-    assert (one.state, one.amount_micros) == (state, amount)
+    assert (one.state, one.amount_micros) == (state, amount * CENT_MICROS)
     assert one.key == "PS-2026-000001-4"
 
 

@@ -69,7 +69,7 @@ async def issued(
 ) -> list[Told]:
     """What a run tells; two days later where no clock is given."""
     told: list[Told] = []
-    async with reader.transaction(isolation="repeatable_read", readonly=True):
+    async with reader.transaction():
         await issue(
             asked,
             books=PeriodBooks(reader),

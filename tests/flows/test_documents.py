@@ -125,6 +125,23 @@ async def test_days_that_a_document_covers_are_not_covered_again(
     assert [(one.new, one.number) for one in wider] == [(False, before[1].number)]
 
 
+async def test_a_transfer_booked_after_its_document_was_issued_is_found(
+    database: Database, app: asyncpg.Connection
+) -> None:
+    before = await issued(database, app, BOTH)
+    assert [one.differs_micros for one in before] == [0, 0]
+    late = app.transaction()
+    await late.start()
+    await app.execute(
+        "INSERT INTO transfer (transfer_id, lead_id, day, code, debit_account, credit_account,"
+        " amount_micros, currency, at) SELECT gen_random_uuid(), lead_id, day, 1, debit_account,"
+        " credit_account, 5, currency, at FROM transfer WHERE code = 1 LIMIT 1"
+    )
+    again = await issued(database, app, Asked(period=days(), by="Dana", dry_run=True))
+    await late.rollback()
+    assert [one.differs_micros for one in again] == [5, 5]
+
+
 async def test_what_is_cancelled_may_be_issued_anew(
     database: Database, app: asyncpg.Connection, store: DocumentStore
 ) -> None:

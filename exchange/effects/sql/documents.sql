@@ -74,7 +74,7 @@ SELECT count(*) FROM transfer WHERE at >= $1 AND at < $2 AND day <= $3 AND code 
 
 -- name: in_force
 -- What documents of these parties cover, the cancelled ones left out.
-SELECT d.kind, d.party_id, d.currency, d.number, d.since, d.until
+SELECT d.kind, d.party_id, d.currency, d.number, d.total_micros, d.since, d.until
 FROM document d
 WHERE d.party_id = ANY ($1::integer[]) AND d.kind <> 'cancellation'
   AND NOT EXISTS (SELECT FROM document c WHERE c.cancels = d.document_id)
