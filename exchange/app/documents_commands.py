@@ -55,12 +55,8 @@ def documents_issue(
 
     Running it again issues nothing twice: what a document covers already is left out. Exit code 1
     when such a document is not what the ledger says (by now): cancel it, and issue anew."""
-    wanted: tuple[tuple[Ending, bool], ...] = (
-        ("pdf", with_pdf),
-        ("csv", with_csv),
-        ("xlsx", with_xlsx),
-    )
-    endings = [ending for ending, is_wanted in wanted if is_wanted]
+    wanted: dict[Ending, bool] = {"pdf": with_pdf, "csv": with_csv, "xlsx": with_xlsx}
+    endings = [ending for ending, is_wanted in wanted.items() if is_wanted]
     if endings and folder is None:
         raise used_wrongly("--pdf, --csv and --xlsx need a folder: --out DIR")
     if cycle not in (None, "month", "week"):
