@@ -45,6 +45,7 @@ ALPHA = {
     "refusing": {"gate": "refuse"},
     "dear": {"floor": "12.00"},
     "paused": {"paused": True},
+    "promised": {"payout": {"fixed": "5.00", "guaranteed": True, "loss_max": "1.00"}},
 }
 SELLERS = {
     "alpha": {"margin": {"percent": 10}, "sources": ALPHA, "rate_per_s": 2_000},
