@@ -32,6 +32,7 @@ from exchange.core.money import text_of
 from exchange.effects.clock import Clock
 from exchange.effects.lead_money import LeadBooks, Leg
 from exchange.effects.papers import tables
+from exchange.effects.periods import Balance, Periods
 from exchange.effects.postgres import Database
 from exchange.effects.proof import Proven, proven
 from exchange.effects.rollups import Rollups
@@ -87,6 +88,31 @@ def ledger_rollup(
         print_json({"days": days})
     else:
         out.print(f"{days} days rolled up")
+
+
+@ledger.command("balances")
+def ledger_balances(
+    party: Annotated[str | None, typer.Argument(help="Only this party's.")] = None,
+    negative: Annotated[
+        bool, typer.Option("--negative", help="Only sellers who owe the house.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what every account has now: debits less credits. What a buyer owes is positive, what the
+    house owes a seller negative."""
+
+    async def work(database: Database) -> tuple[Balance, ...]:
+        return await Periods(database).balances(datetime.now(UTC), party)
+
+    with plainly():
+        found = with_books(data_dir, work)
+    if negative:
+        found = tuple(one for one in found if one.party_kind == "seller" and one.balance_micros > 0)
+    if as_json:
+        print_json(found)
+    else:
+        period_pages.balances(found, out)
 
 
 # --- booked by hand -------------------------------------------------------------------------------

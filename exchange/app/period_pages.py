@@ -12,6 +12,7 @@ from exchange.core.money import text_of
 from exchange.core.periods import PeriodRow
 from exchange.effects.accruals import Accrued
 from exchange.effects.lead_money import Leg
+from exchange.effects.periods import Balance
 from exchange.flows.periods import Checked, Shown
 
 
@@ -91,6 +92,20 @@ def accrued(rows: Sequence[Accrued], out: Console) -> None:
         "set aside = lost if all return x rate; the rate is that of the contract's earlier sales, "
         f"drawn to the vertical's as {PULL} sales would"
     )
+
+
+def balances(rows: Sequence[Balance], out: Console) -> None:
+    """What accounts have."""
+    heads = ("account", "of", "currency", "debits", "credits", "balance")
+    table = Table(*heads, box=box.SIMPLE_HEAD)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for one in rows:
+        table.add_row(
+            one.kind, escape(f"{one.party_kind} {one.party}"), one.currency,
+            text_of(one.debit_micros), text_of(one.credit_micros), text_of(one.balance_micros),
+        )  # fmt: skip
+    out.print(table if rows else "nothing")
 
 
 def lead(legs: Sequence[Leg], out: Console) -> None:

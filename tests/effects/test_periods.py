@@ -233,3 +233,43 @@ async def test_a_transfer_of_just_now_is_waited_for_before_a_period_counts_as_se
         await app.fetchval("SELECT settle_period($1)", period_id)
     await writing.rollback()
     assert await app.fetchval("SELECT settle_period($1)", period_id) is not None
+
+
+# --- what is kept of a period ---------------------------------------------------------------------
+
+KEPT = {
+    "period_balance": "VALUES ($1, 1, 0, 0, 0, DEFAULT, 0)",
+    "period_waiver": "(period_id, line, found, by, why) VALUES ($1, 'documents', 'f', 'me', 'why')",
+    "period_accrual": "VALUES ($1, 1, 'USD', 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+    "book_entry": "(entry_id, key, kind, party_id, currency, amount_micros, by, why, at)"
+    " VALUES (uuidv7(), 'k' || $1::integer, 'adjustment', 3, 'USD', 5, 'me', 'why', now())",
+    "price_correction": "SELECT uuidv7(), 'k' || $1::integer, l, lead_day(l), uuidv7(), 5, 0, 'me',"
+    " 'why', now() FROM uuidv7() l",
+}
+
+
+@pytest.mark.parametrize("fact", KEPT)
+@pytest.mark.parametrize("change", ["UPDATE {} SET {}", "DELETE FROM {}", "TRUNCATE {}"])
+async def test_what_is_kept_of_a_period_is_never_changed(
+    undone: asyncpg.Connection, fact: str, change: str
+) -> None:
+    period_id, _, _ = await opened(undone)
+    await undone.execute(f"INSERT INTO {fact} {KEPT[fact]}", period_id)
+    column = await undone.fetchval(
+        "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum = 1", fact
+    )
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await undone.execute(change.format(fact, f"{column} = {column}"))
+
+
+@pytest.mark.parametrize("line", ["lock", "rollups", "proof"])
+async def test_what_no_reason_makes_good_is_not_waived_by_the_database_either(
+    undone: asyncpg.Connection, line: str
+) -> None:
+    period_id, _, _ = await opened(undone)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await undone.execute(
+            "INSERT INTO period_waiver (period_id, line, found, by, why)"
+            " VALUES ($1, $2, 'f', 'me', 'why')",
+            *(period_id, line),
+        )

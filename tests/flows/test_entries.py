@@ -3,6 +3,7 @@ ledger proves itself after each."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
 import asyncpg
 import pytest
@@ -125,3 +126,33 @@ async def test_what_cannot_be_adjusted_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(NotBooked, match=said):
         await booking.adjust(party, amount, "USD", against=False, by="me", why=why)
+
+
+async def test_any_order_of_entries_leaves_books_that_prove_themselves(
+    booking: Booking, sale: AttemptRow, database_url: str, seed: int
+) -> None:
+    """The machine of tests/core/test_books_machine.py, shorter, on the real books."""
+    chance = Random(seed)
+    for number in range(30):
+        said = {"by": "me", "why": f"step {number}"}
+        amount = f"{chance.randrange(1, 2_000) / 100:.2f}"
+        party = chance.choice(["b", "s"])
+        try:
+            match chance.randrange(3):
+                case 0:
+                    await booking.correct(sale.attempt_id, amount, **said)
+                case 1:
+                    against = chance.random() < 0.5
+                    await booking.adjust(party, amount, "USD", against=against, **said)
+                case _:
+                    await booking.write_off(party, None, "USD", **said)
+        except NotBooked:  # nothing is owed, or the sale stands there already
+            pass
+        if number % 6 == 5:
+            assert await held(database_url) == []
+    connection = await asyncpg.connect(database_url)
+    credited, price = await connection.fetchrow(
+        "SELECT credited_micros, price_micros FROM attempt WHERE attempt_id = $1", sale.attempt_id
+    )
+    await connection.close()
+    assert 0 <= credited <= price
