@@ -11,8 +11,8 @@ from msgspec import Meta
 from exchange.api import errors
 from exchange.api.door import Asked, Door, Limit, Refused, json_response
 from exchange.api.routes import Parameter, Route
-from exchange.core.documents import DocumentKind
-from exchange.core.messages import Refusal
+from exchange.core.documents import DocumentKind, is_number
+from exchange.core.messages import PRINTED, Refusal
 from exchange.core.model import Role
 from exchange.core.money import text_of
 from exchange.core.statements import Period
@@ -28,7 +28,7 @@ PAGE_MAX: Final = 200
 DRAWN_AT_ONCE: Final = 2
 """Drawing a long document keeps the worker for a second."""
 PROBLEMS: Final = (401, 403, 404, 422, 500, 503)
-Named = Annotated[str, Meta(min_length=1, max_length=100)]
+Named = Annotated[str, Meta(min_length=1, max_length=100, pattern=PRINTED)]
 PAGE: Final = (
     Parameter(name="kind", place="query", description="Only this kind.", type=DocumentKind),
     Parameter(name="before", place="query", description="The `next` of the page before."),
@@ -83,7 +83,7 @@ class IssueRequest(msgspec.Struct, frozen=True, kw_only=True):
     party: Named
     first_day: date
     last_day: date
-    zone: Annotated[str, Meta(max_length=64)] = "UTC"
+    zone: Annotated[str, Meta(max_length=64, pattern=PRINTED)] = "UTC"
     by: Named
 
 
@@ -199,19 +199,23 @@ class DocumentsApi:
         if not (limit.isascii() and limit.isdigit() and 0 < int(limit[:9]) <= PAGE_MAX):
             hint = f"1 to {PAGE_MAX}"
             raise Refused(errors.missing("limit", "is no number of documents", hint, status=422))
+        before = query.get("before")
+        if before is not None and not is_number(before):
+            hint = "the `next` of the page before"
+            raise Refused(errors.missing("before", "is no number", hint, status=422))
         party_id = asked.key.party_id
         if party_id is None and "party" in query:
             party_id = await self._party_id(query["party"])
         rows = await self._store.listing(
-            party_id=party_id, kind=kind, before=query.get("before"), limit=int(limit)
+            party_id=party_id, kind=kind, before=before, limit=int(limit)
         )
         more = rows[-1].number if len(rows) == int(limit) else None
         return json_response(DocumentsReply(documents=[_told(row) for row in rows], next=more))
 
     async def _party_id(self, key: str) -> int:
-        found = await self._store.party(key)
+        found = await self._store.party(key) if key.isprintable() else ()
         if len(found) != 1:
-            hint = f"buyer:{key} or seller:{key}" if found else ""
+            hint = "buyer:KEY or seller:KEY" if found else ""
             message = "is a buyer and a seller" if found else "there is no such party"
             raise Refused(errors.missing("party", message, hint, status=422))
         return found[0].id
@@ -230,7 +234,9 @@ class DocumentsApi:
     async def _kept(self, asked: Asked) -> Kept:
         """The document asked for; one of another party is not there."""
         number = asked.request.match_info["number"]
-        kept = await self._store.one(number, asked.key.party_id)
+        kept = None
+        if is_number(number):
+            kept = await self._store.one(number, asked.key.party_id)
         if kept is None:
             raise Refused(errors.not_found("document"))
         return kept

@@ -14,7 +14,7 @@ from exchange.api.door import Asked, Door, Refused, json_response
 from exchange.api.routes import Parameter, Route
 from exchange.api.seller import KEY_HEADER, idempotency_key
 from exchange.core.ageing import Aged, Bucket
-from exchange.core.messages import Refusal
+from exchange.core.messages import PRINTED, Refusal
 from exchange.core.model import is_id
 from exchange.core.money import AMOUNT_MICROS_MAX, BadMoney, micros_of, text_of
 from exchange.core.payments import Match, Payment, Way
@@ -52,7 +52,7 @@ class UnmatchRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     document: Named
     by: Named
-    why: Annotated[str, Meta(min_length=3, max_length=500)]
+    why: Annotated[str, Meta(min_length=3, max_length=500, pattern=PRINTED)]
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ on, whatever period that was.
 are made from it and from nothing else. Amounts move the party's balance: credit memos are negative.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -42,6 +43,7 @@ PREFIX: Final[dict[DocumentKind, str]] = {
     "payout_statement": "PS",
     "cancellation": "CX",
 }
+_NUMBER: Final = re.compile(r"(INV|CM|PS|CX)-[0-9]{4}-[0-9]{6,10}", re.ASCII)
 LINE: Final = ("day", "kind", "id", "item", "reference", "cites", "amount")
 """The members of a line of a document's content, which is an array. `id` is the sale's for a buyer
 (the attempt's id it was posted with), the lead's for a seller; `item` a buyer's contract, a
@@ -142,6 +144,11 @@ class Issuing(Fact, frozen=True, kw_only=True):
 def number_of(kind: DocumentKind, year: int, serial: int) -> str:
     """`INV-2026-000001`; the database makes the same."""
     return f"{PREFIX[kind]}-{year}-{serial:06d}"
+
+
+def is_number(text: str) -> bool:
+    """Whether a text has the form of a document's number; anything else names nothing."""
+    return _NUMBER.fullmatch(text) is not None
 
 
 def billed_of(party: Party, doc: Mapping[str, Any]) -> Billed:

@@ -161,6 +161,8 @@ async def test_what_buyers_owe_adds_up_to_the_ledger(client: Any) -> None:
         ("GET", "/v1/finance/documents?kind=bill", None, "kind"),
         ("GET", "/v1/finance/documents?limit=0", None, "limit"),
         ("GET", "/v1/finance/documents?party=x", None, "party"),
+        ("GET", "/v1/finance/documents?party=%00", None, "party"),
+        ("GET", "/v1/finance/documents?before=%00", None, "before"),
         ("GET", "/v1/finance/ageing?at=yesterday", None, "at"),
         ("GET", "/v1/finance/payments?before=x", None, "before"),
         ("POST", "/v1/finance/documents/issue", {"party": "x", **PERIOD}, "first_day"),
@@ -183,7 +185,7 @@ async def test_what_cannot_be_is_told_field_by_field(
 
 
 async def test_what_is_not_there_is_not_found(client: Any) -> None:
-    for path in ("INV-1999-000001", "INV-1999-000001/pdf"):
+    for path in ("INV-1999-000001", "INV-1999-000001/pdf", "%00", "x/pdf"):
         assert (await client.get(f"/v1/finance/documents/{path}")).status == 404
     reply = await client.post("/v1/finance/payments/x/match", json={"by": "Dana"})
     assert reply.status == 404
