@@ -19,7 +19,7 @@ from exchange.core.terms import HouseTerms
 from exchange.effects.clock import Clock
 from exchange.effects.documents import DocumentStore, PeriodBooks
 from exchange.effects.payments import PaymentStore
-from exchange.effects.postgres import HOUSE_PARTY, Database, connect
+from exchange.effects.postgres import Database, connect
 from exchange.flows.payments import Payments
 
 T = TypeVar("T")
@@ -53,13 +53,13 @@ class Papers:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Any]:
-        """A connection that reads one snapshot, as long as it takes, and writes nothing."""
+        """A connection that reads one snapshot, as long as it takes, and writes nothing. Not the
+        reader's: its rule of rows is asked of every transfer of the month."""
         connection = await connect(
             self._url,
-            role="exchange_reader",
+            role="exchange_app",
             application_name="papers",
             statement_timeout_ms=TIMEOUT_MS,
-            party_id=HOUSE_PARTY,
         )
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
