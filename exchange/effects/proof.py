@@ -24,6 +24,7 @@ SENTENCES: Final = {
     "corrections_as_booked": "What corrected prices say is what their transfers moved.",
     "payments_as_booked": "Cash moved by what the payments say, once and in their way.",
     "claims_as_ended": "What an attempt claims of a strict cap is as it ended.",
+    "windows_as_claimed": "A strict cap's window has used what is claimed of it, and carried over.",
 }
 """What each check proves."""
 
@@ -36,6 +37,7 @@ BESIDE: Final = {
     "corrections_as_booked": "corrections",
     "payments_as_booked": "payments",
     "claims_as_ended": "claims",
+    "windows_as_claimed": "windows",
 }
 """The checks of what is kept beside the transfers, each a query of its own."""
 

@@ -200,6 +200,13 @@ async def test_a_transfer_on_no_account_of_its_currency_is_caught(
             " WHERE state = 'sold' LIMIT 1",
             "claims_as_ended",
         ),
+        (
+            "WITH w AS (INSERT INTO cap_window (buyer_id, win, used) VALUES (3, 'w', 2))"
+            " INSERT INTO cap_claim (buyer_id, win, attempt_id, lead_id, amount, state)"
+            " SELECT 3, 'w', attempt_id, lead_id, 1, 'used' FROM attempt"
+            " WHERE state = 'sold' LIMIT 1",
+            "windows_as_claimed",
+        ),
     ],
 )
 async def test_what_is_kept_beside_the_transfers_is_held_against_them(

@@ -179,3 +179,24 @@ SELECT count(*) AS looked, count(*) FILTER (WHERE wrong) AS wrong,
        coalesce((array_agg(attempt_id::text ORDER BY attempt_id) FILTER (WHERE wrong))[1:$1], '{}')
            AS first
 FROM judged
+
+-- name: windows
+-- What a cap's window has used is what strict attempts claim of it and have not given back, beside
+-- what a change of the market carried over. A wallet's window is counted from another beginning, and
+-- one that fast attempts count in is Valkey's.
+WITH claimed AS (
+    SELECT c.buyer_id, c.win, sum(c.amount) FILTER (WHERE c.state <> 'released') AS amount,
+           bool_or(a.cap_mode <> 'strict') AS is_fast
+    FROM cap_claim c
+    JOIN attempt a ON a.attempt_id = c.attempt_id AND a.lead_id = c.lead_id
+    GROUP BY c.buyer_id, c.win
+),
+judged AS (
+    SELECT w.win, w.used - w.carried <> coalesce(c.amount, 0) AS wrong
+    FROM cap_window w
+    JOIN claimed c ON c.buyer_id = w.buyer_id AND c.win = w.win AND NOT c.is_fast
+    WHERE NOT EXISTS (SELECT FROM wallet x WHERE x.buyer_id = w.buyer_id AND x.win = w.win)
+)
+SELECT count(*) AS looked, count(*) FILTER (WHERE wrong) AS wrong,
+       coalesce((array_agg(win ORDER BY win) FILTER (WHERE wrong))[1:$1], '{}') AS first
+FROM judged
