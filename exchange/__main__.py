@@ -125,6 +125,9 @@ def demo(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder for everything it writes.  [default: a new one]")
     ] = None,
+    papers: Annotated[
+        Path, typer.Option(help="Folder for the month's invoices, statements and lists.")
+    ] = Path("build/demo"),
     market_path: Annotated[
         Path, typer.Option("--market", help="The market to play.", exists=True)
     ] = Path("examples/market.toml"),
@@ -135,7 +138,8 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 0,
 ) -> None:
-    """Play the example market with simulated buyers and seeded sellers, and check that it holds.
+    """Play the example market with simulated buyers and seeded sellers, close the month before as
+    finance would, and check that all of it holds.
 
     Exit code 0 only if every check holds, and a cap filled, a lead fell through, a post came in
     doubt and was resolved, and a hung buyer was met."""
@@ -146,6 +150,7 @@ def demo(
             seconds=seconds,
             seed=seed,
             data_dir=folder,
+            papers=papers,
             market=market_path,
             json=json_path,
             stay=stay,

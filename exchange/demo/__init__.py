@@ -3,8 +3,9 @@ the checks that say whether it may be trusted.
 
 It starts `buyers_sim` and `exchange serve` as processes of their own, applies
 `examples/market.toml`, sells leads for a while with a live view, waits for every doubt to end, and
-prints what came of it. The checks are judged from the buyers' truth files and what the sellers were
-told; the database is only asked to prove its own books. A demo in which nothing happened fails.
+prints what came of it. Then it plays the month before and closes it, with the commands that finance
+would type. The checks are judged from the buyers' truth files and what the sellers were told; the
+database is only asked to prove its own books. A demo in which nothing happened fails.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import orjson
+from msgspec.structs import replace
 from rich.console import Console
 from rich.live import Live
 
@@ -29,7 +31,8 @@ from exchange.app.processes import running_servers
 from exchange.config import Settings
 from exchange.core.market import read_market
 from exchange.core.terms import MarketDoc
-from exchange.demo import page
+from exchange.demo import last_month, page
+from exchange.demo.month_end import Finance
 from exchange.demo.sellers import Sellers
 from exchange.effects.proof import proven
 from exchange.effects.report import Report
@@ -52,6 +55,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     seed: int
     data_dir: Path
+    papers: Path
     market: Path
     json: Path | None
     stay: bool
@@ -92,6 +96,10 @@ def play(asked: Asked, out: Console) -> bool:
             )
             result = asyncio.run(_played(playing, settings, out))
             page.show(result, out)
+            month = asyncio.run(_month(asked, settings, out))
+            closed = Finance(asked.data_dir, asked.papers, out).close(month, asked.seed)
+            result = replace(result, checks=[*result.checks, *closed])
+            page.verdict(result, asked.papers, out)
             if asked.json is not None:
                 asked.json.write_bytes(orjson.dumps(result.summary(), option=orjson.OPT_INDENT_2))
             if asked.stay:
@@ -121,6 +129,13 @@ async def _played(playing: Playing, settings: Settings, out: Console) -> "page.R
             judgement = await _judged(playing)
         ledger = await proven(base.database)
         return await page.result(playing.asked.seed, sellers.heard, report, judgement, ledger)
+
+
+async def _month(asked: Asked, settings: Settings, out: Console) -> last_month.Month:
+    """The month before, as the same market would have traded it."""
+    async with _tools(settings) as base:
+        with out.status("playing the month before"):
+            return await last_month.traded(base, asked.seed, today=base.clock.now())
 
 
 def _client() -> aiohttp.ClientSession:

@@ -70,18 +70,22 @@ class Sold(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: AttemptRow
     contract: Contract
+    buyer: str
+    seller: str
     at: datetime
     buyer_ref: str
     phone: str
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):
-    """What the month came to. `until` is no more in it; `decisions` by state of the case."""
+    """What the month came to. `until` is no more in it; `decisions` by state of the case;
+    `credited`: the sales (attempts) that were given back, whole or in part."""
 
     since: datetime
     until: datetime
     sold: tuple[Sold, ...]
     decisions: dict[str, int]
+    credited: frozenset[str]
 
 
 class _Lead(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +102,9 @@ class _Lead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def traded(base: Ground, seed: int, *, today: datetime, sales: int = SALES) -> Month:
-    """Plays the calendar month before `today`, in UTC."""
-    until = today.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    """Plays the last calendar month that ended over a day before `today`, in UTC."""
+    until = (today - timedelta(days=1)).astimezone(UTC)
+    until = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     since = (until - timedelta(days=1)).replace(day=1)
     await base.database.fetchval(
         "SELECT ensure_partitions($1::date - 1, $2::integer)",
@@ -112,8 +117,14 @@ async def traded(base: Ground, seed: int, *, today: datetime, sales: int = SALES
     for n in range(0, len(moments), AT_ONCE):
         batch = [lead for at in moments[n : n + AT_ONCE] if (lead := market.lead(at)) is not None]
         sold += await asyncio.gather(*(market.sell(lead) for lead in batch))
-    decisions = await market.returned(sold)
-    return Month(since=since, until=until, sold=tuple(sold), decisions=dict(decisions))
+    states = await market.returned(sold)
+    return Month(
+        since=since,
+        until=until,
+        sold=tuple(sold),
+        decisions=dict(Counter(states.values())),
+        credited=frozenset(sale for sale, state in states.items() if state == "granted"),
+    )
 
 
 class _LastMonth:
@@ -227,6 +238,8 @@ class _LastMonth:
         return Sold(
             attempt=attempt,
             contract=lead.contract,
+            buyer=self._book.buyers[lead.contract.buyer_id].key,
+            seller=lead.seller.key,
             at=done,
             buyer_ref=reference,
             phone=str(lead.body.fields["phone"]),
@@ -281,13 +294,13 @@ class _LastMonth:
 
     # --- returns ----------------------------------------------------------------------------------
 
-    async def returned(self, sold: Iterable[Sold]) -> Counter[str]:
+    async def returned(self, sold: Iterable[Sold]) -> dict[str, str]:
         """Buyers give leads back, in the order of their asking; finance decides what is referred
-        the next day. What of it falls into this month is answered now."""
+        the next day. Answers the state of each claim of this month, by sale."""
         clock = Past(self._since, self._chance)
         returns = returns_of(_at(self._base, clock), self._base.database)
         claims = sorted(filter(None, map(self._claim, sold)), key=lambda claim: claim[0])
-        decisions: Counter[str] = Counter()
+        states: dict[str, str] = {}
         for at, sale, claim in claims:
             if at >= self._until:
                 continue
@@ -300,8 +313,8 @@ class _LastMonth:
             if state == "referred":
                 clock.at = min(at + timedelta(days=1), self._until - timedelta(seconds=1))
                 state = await self._decided(returns, answered.case.return_id)
-            decisions[state] += 1
-        return decisions
+            states[sale.attempt.attempt_id] = state
+        return states
 
     def _claim(self, sale: Sold) -> tuple[datetime, Sold, ReturnClaim] | None:
         """When, and for what reason, a buyer gives this lead back, if it does."""

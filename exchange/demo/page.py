@@ -131,7 +131,7 @@ def view(heard: Heard, passed: float, seconds: float) -> Group:
 
 
 def show(result: Result, out: Console) -> None:
-    """The page at the end."""
+    """What was sold, to whom, for how much, and how fast."""
     out.print(_leads(result))
     out.print(_money("Buyers", result.buyers), _money("Sellers", result.sellers))
     added = result.added_ms
@@ -139,10 +139,16 @@ def show(result: Result, out: Console) -> None:
         f"The exchange added p50 {added['p50']:.2f} ms, p99 {added['p99']:.2f} ms to "
         f"{added['pings']:.0f} pings; {added['late']:.0f} answers past the deadline."
     )
+
+
+def verdict(result: Result, papers: Path, out: Console) -> None:
+    """The end of the page: every check, and whether all hold."""
+    out.rule("What the demo checked")
     out.print(_checks(result))
     for name, count in result.happened.items():
         if not count:
             out.print(f"[red]missing[/] {name}: a demo in which nothing happens proves nothing")
+    out.print(f"The month's papers are in {papers}.", soft_wrap=True, highlight=False)
     word = "[bold green]Everything holds.[/]" if result.holds else "[bold red]It does not hold.[/]"
     out.print(f"{word} (seed {result.seed})")
 
