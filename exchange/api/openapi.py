@@ -92,6 +92,8 @@ def _responses(route: Route, schema_of: Mapping[str, Any], problem: type) -> dic
     if route.response is not None:
         good["content"] = _content(route.media_type, schema_of[_identity(route.response)])
         _exemplify(good["content"], route.response_example)
+        for text_type in route.text_types:
+            good["content"] |= _content(text_type, {"type": "string"})
     responses = {str(route.status): good}
     for status in route.problems:
         if status not in PROBLEM_TITLES:

@@ -106,6 +106,7 @@ def _house(role: Role, path: str, group: str) -> tuple[Route, ...]:
             description="`pnl` counts what was booked on these days and adds up to the ledger; the "
             "others count what became of the leads of these days. Currencies never mix.",
             parameters=ASKED,
+            text_types=("text/csv",),
             response=ReportReply,
             problems=PROBLEMS,
         ),
@@ -121,6 +122,7 @@ ROUTES: Final = (
         role="seller",
         summary="What became of your pings: offers, sales, what they earned, returns",
         parameters=ASKED,
+        text_types=("text/csv",),
         response=ReportReply,
         problems=PROBLEMS,
     ),
@@ -132,6 +134,7 @@ ROUTES: Final = (
         role="buyer",
         summary="How you bid and bought: answers, wins, accepted posts, spend, returns",
         parameters=ASKED,
+        text_types=("text/csv",),
         response=ReportReply,
         problems=PROBLEMS,
     ),

@@ -29,7 +29,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One call. `operation` is its stable name (clients generated from the document call it so).
 
     `role` is who may call it, `None` for anyone. `request` and `response` are msgspec types,
-    `None` for no body; `problems` the statuses answered as problem details. `description` is
+    `None` for no body; `text_types` in which other forms the answer may be had as text; `problems`
+    the statuses answered as problem details. `description` is
     Markdown-free text; a blank line makes a paragraph.
     """
 
@@ -45,6 +46,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     response: Any = None
     status: int = 200
     media_type: str = "application/json"
+    text_types: tuple[str, ...] = ()
     problems: tuple[int, ...] = ()
     request_example: Any = None
     response_example: Any = None

@@ -4,7 +4,6 @@ currencies; issued, closed, and proven with no difference anywhere."""
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
-from time import perf_counter
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -54,14 +53,10 @@ async def reader(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def test_two_months_of_a_hundred_thousand_sales_close_without_a_difference(
     database_url: str, database: Database, reader: asyncpg.Connection
 ) -> None:
-    began = perf_counter()
     terms = Trade(sales=SALES, sellers=SELLERS, buyers=BUYERS, first=SEPTEMBER[0], days=61)
     traded = await trade(database_url, terms)
-    print(f"seed {terms.seed}: {traded.sales} sales, {traded.returns} returns", end="; ")
-    print(f"written in {perf_counter() - began:.0f} s", end="; ")
     assert 0.115 < traded.returns / traded.sales < 0.125
 
-    began = perf_counter()
     await roll_up(Rollups(database), datetime.now(UTC), tick=lambda _done, _of: None)
     papers: Counter[tuple[str, str]] = Counter()
     accounting = Accounting(database, clock=Clock())
@@ -73,7 +68,6 @@ async def test_two_months_of_a_hundred_thousand_sales_close_without_a_difference
         opened, _ = await accounting.open(first, last, zone=None, by="tests")
         _, is_new = await accounting.close(opened.id, by="tests")
         assert is_new
-    print(f"issued and closed in {perf_counter() - began:.0f} s")
 
     await _papers_are_the_ledger(reader, papers)
     await _each_closing_is_the_next_opening(reader)

@@ -117,6 +117,7 @@ def test_processes_and_servers_that_end_together_come_back_together(tmp_path: Pa
 def demo(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     folder.mkdir()
     command = [*EXCHANGE, "demo", "--data-dir", str(folder / "data"), *more]
+    command += ["--papers", str(folder / "papers")]
     with (folder / "out").open("wb") as said:
         return subprocess.Popen(command, stdout=said, stderr=said, env=environment())
 
