@@ -10,9 +10,10 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from exchange.app.ground import Ground
@@ -43,6 +44,8 @@ AGAIN_SHARE = 0.02
 """Consumers that a seller sends once more, so that a claimed duplicate is sometimes one."""
 AT_ONCE = 50
 """Leads committed together: the writer's own batches."""
+TRIES = 10
+"""How often a day's partitions are tried again."""
 BID_MOST_MICROS = 60 * MICROS
 """What a contract without a stated most bids at most here."""
 
@@ -106,11 +109,7 @@ async def traded(base: Ground, seed: int, *, today: datetime, sales: int = SALES
     until = (today - timedelta(days=1)).astimezone(UTC)
     until = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     since = (until - timedelta(days=1)).replace(day=1)
-    await base.database.fetchval(
-        "SELECT ensure_partitions($1::date - 1, $2::integer)",
-        since.date(),
-        (until - since).days + 1,
-    )
+    await _partitioned(base, since.date(), (until - since).days + 1)
     market = _LastMonth(base, seed, since, until)
     sold: list[Sold] = []
     moments = market.moments(sales)
@@ -125,6 +124,21 @@ async def traded(base: Ground, seed: int, *, today: datetime, sales: int = SALES
         decisions=dict(Counter(states.values())),
         credited=frozenset(sale for sale, state in states.items() if state == "granted"),
     )
+
+
+async def _partitioned(base: Ground, first: date, days: int) -> None:
+    """Partitions for days gone by: one day at a time, for each waits for whoever reads or writes
+    beside, and may meet them crosswise."""
+    for number in range(-1, days):
+        for is_last in (False,) * TRIES + (True,):
+            try:
+                await base.database.fetchval(
+                    "SELECT ensure_partitions($1, 1)", first + timedelta(days=number)
+                )
+                break
+            except (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError):
+                if is_last:
+                    raise
 
 
 class _LastMonth:
