@@ -12,6 +12,7 @@ from exchange.core.records import ReturnRecord
 from exchange.effects.incidents import IncidentStore
 from exchange.effects.pauses import PauseStore
 from exchange.effects.returns import ReturnStore
+from exchange.flows.auto_pause import AutoPause
 from exchange.flows.incidents import IncidentLimits, Incidents
 from exchange.flows.pausing import Pausing
 from exchange.flows.returns import ReturnLimits
@@ -29,6 +30,16 @@ def pausing_of(base: Ground) -> Pausing:
     """Who pauses sources."""
     store = PauseStore(base.database)
     return Pausing(store=store, clock=base.clock, book=lambda: base.standing.book)
+
+
+def auto_pause_of(base: Ground) -> AutoPause:
+    """Who pauses sources by rule."""
+    return AutoPause(
+        store=PauseStore(base.database),
+        clock=base.clock,
+        book=lambda: base.standing.book,
+        counted=base.metrics.source_paused,
+    )
 
 
 def incidents_of(base: Ground) -> Incidents:

@@ -9,7 +9,7 @@ import msgspec
 
 from exchange.app.dials import ground_dials, heard, inspected, trying
 from exchange.app.ground import BEAT_S, DEAD_AFTER_S, Ground, Urls, cancelled, ground, replies_of
-from exchange.app.incidents import incidents_of
+from exchange.app.incidents import auto_pause_of, incidents_of
 from exchange.app.resale import reselling
 from exchange.app.worker import returns_of
 from exchange.config import Limits, Settings
@@ -134,6 +134,7 @@ def _jobs(base: Ground, reconcile: Reconcile, inspection: Inspection) -> list[Jo
             turn=Wallets(store=WalletStore(base.database), caps=base.caps).turn,
         ),
         Job(name="incidents", every_s=5.0, turn=incidents_of(base).turn),
+        Job(name="auto_pause", every_s=300.0, turn=auto_pause_of(base).turn),
         Job(name="lapses", every_s=60.0, turn=returns_of(base, base.database).lapse),
         Job(
             name="terms",

@@ -12,6 +12,7 @@ from exchange.core import (
     billing_checks,
     criteria,
     hours,
+    pause_checks,
     payout_checks,
     resale_checks,
     return_checks,
@@ -191,6 +192,7 @@ def _buyer(path: Path, terms: BuyerTerms, dialects: frozenset[str] | None, found
         found.problem(where, f"nobody here speaks {terms.dialect}", near(terms.dialect, dialects))
     billing_checks.billing((*path, "billing"), terms.billing, found)
     billing_checks.paper((*path, "paper"), terms.paper, found)
+    pause_checks.auto_pause((*path, "auto_pause"), terms.auto_pause, found)
     if terms.in_flight_max < 1:
         found.problem((*path, "in_flight_max"), "must be at least 1")
     if not 100 <= terms.post_timeout_ms <= 30_000:
@@ -231,6 +233,7 @@ def _contract(
         found.problem((*path, "cap_mode"), message, 'cap_mode = "strict"')
     if terms.returns is not None:
         return_checks.policy((*path, "returns"), terms.returns, zone, found)
+    pause_checks.of_contract((*path, "auto_pause"), terms, found)
     schema = schemas.get(terms.vertical)
     for number, cap in enumerate(terms.caps):
         _cap((*path, "caps", number), cap, zone, schema, found)

@@ -8,6 +8,7 @@ from exchange.core.ledger import TransferCode
 from exchange.core.model import Candidate, ContractAnswer, Fact, Ping
 from exchange.core.reasons import Loss, NonBid
 from exchange.core.records import CustodyRow
+from exchange.core.source_pauses import PauseTold
 
 
 class Heard(Fact, frozen=True, kw_only=True):
@@ -160,6 +161,7 @@ class Material(Fact, frozen=True, kw_only=True):
     caps: tuple[Used, ...]
     returns: tuple[ReturnKept, ...] = ()
     resales: tuple[ResaleKept, ...] = ()
+    pauses: tuple[PauseTold, ...] = ()
 
 
 def guaranteed(material: Material) -> int:

@@ -5,6 +5,7 @@ about by every ping: without any, nothing is looked up.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from exchange.core.model import Fact
@@ -19,6 +20,18 @@ class SourcePause(NamedTuple):
     source_id: int
     sub_id: str | None = None
     buyer_id: int | None = None
+
+
+class PauseTold(Fact, frozen=True, kw_only=True):
+    """A pause that a ping met, as its story tells it. Without `buyer` it held everywhere; `until`:
+    when it ended, or will by itself."""
+
+    buyer: str | None
+    sub_id: str | None
+    since: datetime
+    by: str
+    why: str
+    until: datetime | None
 
 
 class SourcePauses(Fact, frozen=True, kw_only=True):

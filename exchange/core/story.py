@@ -33,6 +33,7 @@ from exchange.core.payouts import words
 from exchange.core.reasons import Loss, NonBid
 from exchange.core.resale_story import ResaleStory, first_leg, resale_stories, resold
 from exchange.core.return_story import ReturnStory, return_story
+from exchange.core.source_pauses import PauseTold
 
 # --- what is told ---------------------------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class Story(Fact, frozen=True, kw_only=True):
     custody: CustodyStory | None
     notices: tuple[NoticeStory, ...]
     returns: tuple[ReturnStory, ...] = ()
+    pauses: tuple[PauseTold, ...] = ()
     paid_by: str = ""
     resales: tuple[ResaleStory, ...] = ()
 
@@ -248,6 +250,7 @@ def story_of(material: Material, book: Book, *, now: datetime) -> Story:
         notices=tuple(_notice(one, names) for one in material.notices),
         returns=tuple(return_story(one, names.buyer(one.buyer_id)) for one in material.returns),
         resales=resales,
+        pauses=material.pauses,
         paid_by=words(book.parties.payout(ping.seller_id, ping.source_id)),
     )
 

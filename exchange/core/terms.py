@@ -209,6 +209,21 @@ class SellerTerms(Terms, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class AutoPauseTerms(Terms, frozen=True, kw_only=True):
+    """A source is paused at this buyer when more than the share `return_rate` of its sales of the
+    last `days` were returned, once there were `sales_min`. `reasons`: only returns for these count.
+    `each = "sub_id"`: counted and paused by sub_id. `count_open`: claims that still wait count too.
+    `lift_after_days`: the pause ends by itself; left out, a person ends it."""
+
+    return_rate: Decimal
+    days: int = 14
+    sales_min: int = 20
+    reasons: tuple[str, ...] = ()
+    each: Literal["source", "sub_id"] = "source"
+    count_open: bool = False
+    lift_after_days: int | None = None
+
+
 class BuyerTerms(Terms, frozen=True, kw_only=True):
     """A party that bids and receives. `secret` names a stored secret (`exchange secret set`);
     `webhook_url` is told what a person or time decided on its returns. `prepaid`: it buys from what
@@ -227,6 +242,7 @@ class BuyerTerms(Terms, frozen=True, kw_only=True):
     prepaid: bool = False
     billing: BillingTerms = BillingTerms()
     paper: PaperTerms = PaperTerms()
+    auto_pause: AutoPauseTerms | None = None
     in_flight_max: int = 64
     post_timeout_ms: int = 10_000
     tls_ca: str | None = None
@@ -330,6 +346,7 @@ class ContractTerms(Terms, frozen=True, kw_only=True):
     show_floor: bool = False
     in_doubt: InDoubtTerms = InDoubtTerms()
     returns: ReturnTerms | None = None
+    auto_pause: AutoPauseTerms | None = None
     paused: bool = False
 
 

@@ -1,11 +1,12 @@
 """Pauses of sources in Postgres. `effects/book.py` reads those in force for every worker."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
 
+from exchange.core.auto_pause import AutoRule, ReturnRate
 from exchange.core.model import Fact
 from exchange.core.records import OutboxRow
 from exchange.core.return_cases import AuditRow
@@ -92,6 +93,21 @@ class PauseStore:
     async def lift_due(self, now: datetime, *, job: str, epoch: int) -> int:
         """End the pauses whose days are over; how many."""
         return int(await self._database.fetchval(self._sql["lift_due"], now, job, epoch))
+
+    async def rates(self, rule: AutoRule, now: datetime) -> tuple[ReturnRate, ...]:
+        """What came back of each source under a rule; of what was paused before, only of the sales
+        made since that ended."""
+        terms = rule.terms
+        rows = await self._database.fetch(
+            self._sql["rates"],
+            rule.buyer_id,
+            rule.contract_id,
+            now - timedelta(days=terms.days),
+            list(terms.reasons) or None,
+            terms.count_open,
+            terms.each == "sub_id",
+        )
+        return tuple(ReturnRate(**dict(row)) for row in rows)
 
     async def listing(
         self, source_id: int | None = None, *, lifted: bool = False, limit: int = 1_000

@@ -15,8 +15,9 @@ from exchange.core.material import (
     ReturnKept,
     TransferFacts,
 )
-from exchange.core.model import Candidate, ContractAnswer, Fact, Offer
+from exchange.core.model import Candidate, ContractAnswer, Fact, Offer, Ping
 from exchange.core.records import CustodyRow
+from exchange.core.source_pauses import PauseTold
 from exchange.effects.sql import queries
 
 Kind = TypeVar("Kind", bound=Fact)
@@ -95,6 +96,13 @@ class Stories:
     async def resales(self, lead_id: str) -> tuple[ResaleKept, ...]:
         """The times that it was offered again."""
         return await self._all("resales", lead_id, ResaleKept)
+
+    async def pauses(self, ping: Ping) -> tuple[PauseTold, ...]:
+        """What paused its source when it came."""
+        rows = await self._database.fetch(
+            self._sql["pauses"], ping.source_id, ping.sub_id, ping.received_at
+        )
+        return tuple(PauseTold(**dict(row)) for row in rows)
 
     async def notices(self, lead_id: str) -> tuple[NoticeFacts, ...]:
         """The webhooks about it."""

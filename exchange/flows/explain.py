@@ -81,6 +81,7 @@ class Explain:
             notices=await self._stories.notices(id) if kept else (),
             returns=await self._stories.returns(id) if kept else (),
             resales=await self._stories.resales(id) if kept else (),
+            pauses=await self._stories.pauses(heard.ping),
             not_asked=not_asked,
             is_exact=is_exact,
             caps=await self._used(heard, attempts, not_asked, book),

@@ -34,6 +34,7 @@ def page(story: Story) -> Group:
     left = [one for one in story.contracts if not one.asked]
     parts += [_asked(asked)] if asked else []
     parts += [_left(left)] if left else []
+    parts += [_pauses(story)] if story.pauses else []
     parts += [_posts(story.attempts)] if story.attempts else []
     parts += [_caps(story)] if story.caps else []
     parts += [_returns(story)] if story.returns else []
@@ -117,6 +118,20 @@ def _left(contracts: list[ContractStory]) -> Table:
     table = _table("Not asked", "why", "contracts", "which")
     for says, names in by_reason.items():
         table.add_row(says, str(len(names)), _named(names))
+    return table
+
+
+def _pauses(story: Story) -> Table:
+    table = _table("Paused", "what", "at", "since (UTC)", "until", "by", "why")
+    for one in story.pauses:
+        table.add_row(
+            f"sub id {one.sub_id}" if one.sub_id else "the source",
+            one.buyer or "every buyer",
+            _time(one.since, with_day=True),
+            _time(one.until, with_day=True) if one.until else "",
+            one.by,
+            one.why,
+        )
     return table
 
 

@@ -31,7 +31,7 @@ class SubSale(SaleOf):
 
     def __init__(self, contract_id: int, sub_id: str, **terms: Any) -> None:
         self.sub_id = sub_id
-        super().__init__(contract_id, "\\x" + new_id().replace("-", "") * 2, **terms)
+        super().__init__(contract_id, "\\x" + new_id().replace("-", "") * 2, received=None, **terms)
 
     def _opening(self) -> LeadOpening:
         opening = super()._opening()

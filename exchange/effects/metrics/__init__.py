@@ -177,6 +177,10 @@ class Metrics:
             self._add("exchange_price_micros_total", {bought: resold.price_micros})
             self._add("exchange_payout_micros_total", {(resold.currency,): resold.payout_micros})
 
+    def source_paused(self, buyer_id: int) -> None:
+        """A rule paused a source at a buyer."""
+        self._add("exchange_source_pauses_total", {(self._party(buyer_id),): 1})
+
     def request(self, record: RequestRecord) -> None:
         """Count a request that ended before any flow began."""
         labels = (record.route, str(record.status), record.problem)

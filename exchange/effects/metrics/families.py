@@ -27,8 +27,8 @@ LABELS: Final[dict[str, str]] = {
     "decision": "`granted`, `denied`, `referred`, `appealed`, `lapsed`",
     "delivery": "`accepted`, `rejected`, `not_sent`, `unknown`",
     "job": (
-        "`reconcile`, `outbox`, `wallets`, `lapses`, `terms`, `resale`, `balances`, `partitions`,"
-        " `inspection`"
+        "`reconcile`, `outbox`, `wallets`, `lapses`, `incidents`, `auto_pause`, `terms`,"
+        " `resale`, `balances`, `partitions`, `inspection`"
     ),
     "kind": "`new`, `reused`, `failed`",
     "limit": "the table of limits, and the market's own rates",
@@ -123,6 +123,9 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "exchange_credit_micros_total": Family(
         "counter", "What buyers are credited for returned leads, in micros.", ("buyer", "currency")
+    ),
+    "exchange_source_pauses_total": Family(
+        "counter", "Sources that a rule of the market paused at a buyer.", ("buyer",)
     ),
     # from requests that ended before a flow began, and from jobs
     "exchange_resales_total": Family(

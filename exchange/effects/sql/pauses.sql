@@ -71,3 +71,43 @@ LEFT JOIN buyer b ON b.id = p.buyer_id
 WHERE ($1::integer IS NULL OR p.source_id = $1) AND ($2 OR p.lifted_at IS NULL)
 ORDER BY p.lifted_at IS NOT NULL, p.since DESC, p.pause_id DESC
 LIMIT $3
+
+-- name: rates
+-- Per source (or, with $6, sub_id): the sales of a buyer ($1), or of its contract ($2), begun since $3,
+-- and those of them with a return granted (with $5 also one that waits), for the reasons $4 or any.
+-- Sales begun before the source's last pause at this buyer ended do not count, nor those that an
+-- incident made good.
+WITH ended AS (
+    SELECT source_id, sub_id, max(lifted_at) AS at
+    FROM source_pause WHERE buyer_id = $1 AND lifted_at IS NOT NULL
+    GROUP BY source_id, sub_id
+),
+sale AS (
+    SELECT l.source_id, CASE WHEN $6 THEN l.sub_id END AS sub_id,
+           EXISTS (
+               SELECT FROM return_case c
+               WHERE c.lead_id = a.lead_id AND c.day = a.day AND c.attempt_id = a.attempt_id
+                 AND (c.state = 'granted'
+                      OR $5 AND c.state IN ('requested', 'referred', 'appealed'))
+                 AND ($4::text[] IS NULL OR c.reason = ANY ($4))
+           ) AS is_returned
+    FROM attempt a
+    JOIN lead l ON l.lead_id = a.lead_id AND l.day = a.day
+    WHERE a.buyer_id = $1 AND ($2::integer IS NULL OR a.contract_id = $2)
+      AND a.created_at >= $3 AND a.day >= ($3::timestamptz AT TIME ZONE 'UTC')::date - 1
+      AND a.state = 'sold' AND NOT a.test
+      AND NOT EXISTS (
+          SELECT FROM ended e
+          WHERE e.source_id = l.source_id AND (e.sub_id IS NULL OR e.sub_id = l.sub_id)
+            AND a.created_at <= e.at
+      )
+      AND NOT EXISTS (
+          SELECT FROM return_case c
+          WHERE c.lead_id = a.lead_id AND c.day = a.day AND c.attempt_id = a.attempt_id
+            AND c.rule = 'incident_credited'
+      )
+)
+SELECT source_id, sub_id, count(*) AS sales, count(*) FILTER (WHERE is_returned) AS returns
+FROM sale
+WHERE NOT $6 OR sub_id IS NOT NULL
+GROUP BY source_id, sub_id

@@ -78,3 +78,11 @@ SELECT book_version, gates, segments, sources
 FROM closed_mask
 WHERE mask_id = $1 AND vertical_id = $2
 LIMIT 1
+
+-- name: pauses
+-- What paused a source ($1), or the sub_id $2 of it, at $3: everywhere (no buyer) or at a buyer.
+SELECT b.key AS buyer, p.sub_id, p.since, p.by, p.why, coalesce(p.lifted_at, p.lift_at) AS until
+FROM source_pause p LEFT JOIN buyer b ON b.id = p.buyer_id
+WHERE p.source_id = $1 AND (p.sub_id IS NULL OR p.sub_id = $2)
+  AND p.since <= $3 AND (p.lifted_at IS NULL OR p.lifted_at > $3)
+ORDER BY p.since
