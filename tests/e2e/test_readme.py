@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -126,7 +127,8 @@ def test_a_new_user_makes_a_first_ping_and_post_by_the_readme(tmp_path: Path) ->
 
 
 def test_every_command_stands_in_the_readme() -> None:
-    names = get_command(cli).commands  # type: ignore[attr-defined]
+    commands = get_command(cli).commands  # type: ignore[attr-defined]
+    names = [name for name, command in commands.items() if not command.hidden]
     table = README.split("## The commands")[1].split("\n## ")[0]
     missing = [name for name in names if not re.search(rf"`(exchange )?{name}\b", table)]
     assert not missing
@@ -136,4 +138,26 @@ def test_every_setting_the_readme_names_exists() -> None:
     known = {*Settings.__struct_fields__, *Limits.__struct_fields__}
     named = set(re.findall(PREFIX + r"([A-Z_]+)", README))
     assert named
-    assert {name.lower().removesuffix("_file") for name in named} <= known | {"master_key"}
+    lower = {name.lower() for name in named}
+    assert {name for name in lower if {name, name.removesuffix("_file")}.isdisjoint(known)} == set()
+
+
+def test_every_command_line_of_the_page_for_finance_is_one_that_exists() -> None:
+    """Commands and options, in blocks and in sentences; what they do is shown in their own
+    suites."""
+    page = README.split("## Returns\n")[1].split("\n## Watch it")[0]
+    page = re.sub(r"`\n?", "`", page)
+    said = re.findall(r"^ *(exchange .*)$", page, re.M) + re.findall(r"`(exchange [^`]+)`", page)
+    assert len(said) > 30
+    wrong = [line for line in said if not _exists(shlex.split(line.replace("\n", " "))[1:])]
+    assert not wrong
+
+
+def _exists(words: list[str]) -> bool:
+    command = get_command(cli)
+    while words and (inner := getattr(command, "commands", {}).get(words[0])) is not None:
+        command, words = inner, words[1:]
+    if hasattr(command, "commands"):  # a group that takes its first command for granted
+        command = command.commands.get("file", command)
+    known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+    return all(word in known for word in words if word.startswith("--"))
