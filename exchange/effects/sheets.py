@@ -2,19 +2,21 @@
 
 A CSV's encoding is told by its byte order mark, else it is UTF-8, else Latin-1; its delimiter is
 the one that cuts its first lines into most columns, evenly. A file is never held whole: memory does
-not grow with it (an XLSX's table of texts is held, and limited by `unpacked_bytes_max`). What a
+not grow with it (an XLSX's table of texts waits on disk, in a file without a name). What a
 cell says is the caller's to judge; nothing of it stands in any message.
 """
 
 import codecs
 import csv
 import hashlib
+import os
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -26,6 +28,7 @@ LINES_MAX: Final = 1_048_576
 _HINT: Final = "sep="
 """What a first line begins with that tells a spreadsheet the delimiter, and is no header."""
 _XLSX: Final = b"PK\x03\x04"
+_END_BYTES: Final = 8
 
 
 class BadSheet(ValueError):
@@ -154,27 +157,112 @@ def _delimiter(sample: Sequence[str]) -> str:
 
 def _xlsx(path: Path, limits: SheetLimits) -> Iterator[Row]:
     """The rows of the first sheet; of a formula what it came to when the file was saved."""
-    from openpyxl import load_workbook  # a tenth of a second to import, and only this needs it
-
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as packed:
                 unpacked = sum(entry.file_size for entry in packed.infolist())
-            if unpacked <= limits.unpacked_bytes_max:
-                book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
-                sheet = book.worksheets[0]
-                sheet.reset_dimensions()  # a file may claim more, or fewer, than it has
-                for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-                    if number > LINES_MAX:
-                        raise BadSheet(f"it has more than {LINES_MAX} lines")
-                    yield number, _filled(cells)
+            if unpacked > limits.unpacked_bytes_max:
+                raise BadSheet(f"it unpacks to more than {limits.unpacked_bytes_max} bytes")
+            for number, cells in _sheet_rows(file):
+                if number > LINES_MAX:
+                    raise BadSheet(f"it has more than {LINES_MAX} lines")
+                yield number, _filled(cells)
         except (zipfile.BadZipFile, IndexError, KeyError, SyntaxError):
             raise BadSheet("it is no XLSX file that can be read") from None
         except ValueError as bad:
             told = isinstance(bad, BadSheet)
             raise bad if told else BadSheet("it is no XLSX file that can be read") from None
-    if unpacked > limits.unpacked_bytes_max:
-        raise BadSheet(f"it unpacks to more than {limits.unpacked_bytes_max} bytes")
+
+
+def _sheet_rows(file: IO[bytes]) -> Iterator[tuple[int, list[Any]]]:
+    """openpyxl knows where the sheet is, which styles are dates, and what a cell says; but it holds
+    every text and an element for every row, so both are walked here."""
+    from openpyxl.reader.excel import ExcelReader  # a tenth of a second, and only this needs it
+    from openpyxl.styles.stylesheet import apply_stylesheet
+    from openpyxl.worksheet._reader import WorkSheetParser
+
+    reader: Any = ExcelReader(file, read_only=True, data_only=True, keep_links=False)
+    reader.read_manifest()
+    reader.read_workbook()
+    apply_stylesheet(reader.archive, reader.wb)
+    parts = [rel.target for _, rel in reader.parser.find_sheets() if "chartsheet" not in rel.Type]
+    book = reader.wb
+    with (
+        tempfile.TemporaryFile() as ends,
+        tempfile.TemporaryFile() as said,
+        reader.archive.open(parts[0]) as source,
+    ):
+        parser: Any = WorkSheetParser(
+            source,
+            Texts(_shared(reader), ends, said),
+            data_only=True,
+            epoch=book.epoch,
+            date_formats=book._date_formats,
+            timedelta_formats=book._timedelta_formats,
+        )
+        for row in _elements(source, holder="sheetData", wanted="row"):
+            number, cells = parser.parse_row(row)
+            parser.row_dimensions.clear()
+            found: list[Any] = [None] * max((cell["column"] for cell in cells), default=0)
+            for cell in cells:
+                found[cell["column"] - 1] = cell["value"]
+            yield number, found
+
+
+def _shared(reader: Any) -> Iterator[str]:
+    """The texts that cells name by number."""
+    from openpyxl.cell.text import Text
+    from openpyxl.xml.constants import SHARED_STRINGS
+
+    part = reader.package.find(SHARED_STRINGS)
+    if part is not None:
+        with reader.archive.open(part.PartName[1:]) as source:
+            for element in _elements(source, holder="sst", wanted="si"):
+                text: Any = Text.from_tree(element)
+                yield str(text.content).replace("x005F_", "")
+
+
+def _elements(source: IO[bytes], *, holder: str, wanted: str) -> Iterator[Any]:
+    """The elements of this name within their holder, each gone once the next is asked for."""
+    from openpyxl.xml.constants import SHEET_MAIN_NS
+    from openpyxl.xml.functions import iterparse
+
+    holder, wanted = f"{{{SHEET_MAIN_NS}}}{holder}", f"{{{SHEET_MAIN_NS}}}{wanted}"
+    within: Any = None
+    for event, element in iterparse(source, events=("start", "end")):
+        if event == "start":
+            within = element if element.tag == holder else within
+        elif element.tag == wanted:
+            yield element
+            if within is not None:
+                within.clear()
+
+
+class Texts:
+    """Texts by number, in two nameless files: where each ends, and what they say. Held in memory
+    they would be most of the sheet, which lies on the same disk itself."""
+
+    def __init__(self, texts: Iterator[str], ends: IO[bytes], said: IO[bytes]) -> None:
+        self._ends, self._said, self._count = ends.fileno(), said.fileno(), 0
+        end = 0
+        for text in texts:
+            end += said.write(text.encode("utf-8", "surrogatepass"))
+            ends.write(end.to_bytes(_END_BYTES, "little"))
+            self._count += 1
+        ends.flush()
+        said.flush()
+
+    def __getitem__(self, number: int) -> str:
+        """Raises `IndexError` for a number that none has."""
+        if not 0 <= number < self._count:
+            raise IndexError(number)
+        start = self._end(number - 1) if number else 0
+        data = os.pread(self._said, self._end(number) - start, start)
+        return data.decode("utf-8", "surrogatepass")
+
+    def _end(self, number: int) -> int:
+        data = os.pread(self._ends, _END_BYTES, number * _END_BYTES)
+        return int.from_bytes(data, "little")
 
 
 def _filled(cells: Sequence[Any]) -> Sequence[Any]:

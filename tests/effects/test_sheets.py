@@ -1,6 +1,7 @@
 """Sheets that partners send: however they are written they give the same rows; what is too much, or
 no sheet, is told with its line and quotes nothing."""
 
+import re
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +45,43 @@ def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(quoted(",") + '\n\n"3","last","1"\n', newline="")
     assert [number for number, _ in rows(path, LIMITS)] == [1, 2, 3, 7]
+
+
+def test_texts_that_an_xlsx_shares_are_found_by_their_numbers(tmp_path: Path) -> None:
+    book, path = Workbook(), tmp_path / "a.xlsx"
+    lines = [(f"näme {n}", f"t{n % 7}", "", "same") for n in range(300)]
+    for line in lines:
+        book.active.append(line)
+    book.save(path)
+    share_texts(path)
+    found = [tuple(cell or "" for cell in cells) for _, cells in rows(path, LIMITS)]
+    assert found == lines
+
+
+def share_texts(path: Path) -> None:
+    """As a spreadsheet saves it: texts stand in a part of their own, and cells name them."""
+    with zipfile.ZipFile(path) as packed:
+        parts = {name: packed.read(name).decode() for name in packed.namelist()}
+    texts: list[str] = []
+
+    def named(found: re.Match[str]) -> str:
+        texts.append(found[2])
+        return f'<c r="{found[1]}" t="s"><v>{len(texts) - 1}</v></c>'
+
+    sheet = "xl/worksheets/sheet1.xml"
+    inline = r'<c r="(\w+)"[^>]*t="inlineStr"><is><t[^>]*>([^<]*)</t></is></c>'
+    parts[sheet], count = re.subn(inline, named, parts[sheet])
+    assert count
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    parts["[Content_Types].xml"] = parts["[Content_Types].xml"].replace(
+        "</Types>", f'<Override PartName="/xl/sharedStrings.xml" ContentType="{kind}"/></Types>'
+    )
+    items = "".join(f"<si><t>{text}</t></si>" for text in texts)
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    parts["xl/sharedStrings.xml"] = f'<sst xmlns="{space}">{items}</sst>'
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, text in parts.items():
+            packed.writestr(name, text)
 
 
 def test_an_xlsx_gives_its_first_sheets_values(tmp_path: Path) -> None:
