@@ -20,6 +20,7 @@ import msgspec
 import typer
 
 from exchange.app import (
+    crosscheck_commands,
     customer_commands,
     documents_commands,
     finance_commands,
@@ -185,6 +186,7 @@ cli.command()(top)
 cli.command()(mending_commands.explain)
 cli.add_typer(mending_commands.doubt, name="doubt", no_args_is_help=True)
 cli.add_typer(mending_commands.caps, name="caps", no_args_is_help=True)
+reconcile_commands.cli.command("books")(crosscheck_commands.reconcile_books)
 cli.add_typer(reconcile_commands.cli, name="reconcile", no_args_is_help=True)
 cli.command()(finance_commands.statement)
 returns_commands.returns.command("import")(return_import_commands.returns_import)

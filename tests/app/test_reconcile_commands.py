@@ -278,3 +278,22 @@ def test_phones_and_addresses_of_a_file_are_in_no_table_output_or_export(
     for canary in CANARIES:
         assert canary not in known, canary
     assert len(tables) > 20
+
+
+# --- our books against themselves -----------------------------------------------------------------
+
+
+def test_books_that_agree_end_with_0_and_a_doctored_ledger_with_1(
+    run: Any, books: Any, database_url: str
+) -> None:
+    ended = run("reconcile", "books", "--json")
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.stdout)["agree"] is True
+    change = "UPDATE attempt SET credited_micros = $2 WHERE attempt_id = $1 RETURNING 1"
+    query(database_url, change, books[1][3].attempt_id, 1)
+    ended = run("reconcile", "books")
+    query(database_url, change, books[1][3].attempt_id, 0)
+    assert ended.exit_code == 1
+    assert books[1][3].attempt_id in ended.output
+    assert "exchange ledger prove" in " ".join(ended.output.split())
+    assert run("reconcile", "books", "--buyer", "nobody").exit_code == 1
