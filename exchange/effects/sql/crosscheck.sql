@@ -2,12 +2,13 @@
 -- how much is wrong, and of the first $2 that are, which buyer's, which, and what each side says.
 
 -- name: ledger
--- Attempts against transfers: a sale is billed at its price less what was credited, corrections aside
--- (codes 20 and 21, and their reversals); what is no sale is not billed. Both stand in one commit, so
--- nothing is under way here.
+-- Attempts against transfers: a sale is billed at its price less what was credited, and what raised the
+-- price after the fact; what is no sale is not billed. Both stand in one commit, so nothing is under
+-- way here.
 WITH judged AS (
     SELECT a.buyer_id, a.attempt_id, a.state,
-           CASE WHEN a.state = 'sold' THEN a.price_micros - a.credited_micros ELSE 0 END AS owed,
+           CASE WHEN a.state = 'sold'
+                THEN a.price_micros - a.credited_micros + coalesce(p.raised, 0) ELSE 0 END AS owed,
            coalesce(b.billed, 0) AS billed
     FROM attempt a
     LEFT JOIN LATERAL (
@@ -19,8 +20,11 @@ WITH judged AS (
         JOIN account d ON d.id = t.debit_account
         JOIN account c ON c.id = t.credit_account
         WHERE t.lead_id = a.lead_id AND t.day = a.day AND t.attempt_id = a.attempt_id
-          AND t.code NOT IN (20, 21, 120, 121)
     ) b ON true
+    LEFT JOIN LATERAL (
+        SELECT sum(c.raised_micros) AS raised FROM price_correction c
+        WHERE c.lead_id = a.lead_id AND c.day = a.day AND c.attempt_id = a.attempt_id
+    ) p ON true
     WHERE ($1::integer IS NULL OR a.buyer_id = $1) AND NOT a.test
 )
 SELECT count(*) AS looked, count(*) FILTER (WHERE owed <> billed) AS wrong,

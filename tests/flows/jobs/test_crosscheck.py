@@ -9,9 +9,11 @@ import asyncpg
 import pytest
 
 from exchange.core.caps import held_windows, windows
+from exchange.effects.clock import Clock
 from exchange.effects.crosscheck import Crosscheck
 from exchange.effects.wallets import WalletStore
 from exchange.flows.crosscheck import Checked, crosscheck
+from exchange.flows.entries import Booking
 
 if TYPE_CHECKING:
     from tests.flows.jobs.conftest import Stage
@@ -76,6 +78,13 @@ async def test_what_the_exchange_itself_wrote_agrees(books: Books) -> None:
     assert (found["ledger"].looked, found["claims"].looked, found["valkey"].looked) == (3, 6, 2)
     assert (await books.checked("beacon"))["ledger"].looked == 0
     assert all(one.margin for one in found.values())
+
+
+async def test_a_price_that_was_corrected_agrees(books: Books) -> None:
+    booking = Booking(books.stage.database, clock=Clock())
+    for price in ("30.00", "1.00", "4.50"):
+        await booking.correct(books.attempts[0], price, by="me", why="agreed by phone")
+        assert await books.wrong() == {}
 
 
 @pytest.mark.parametrize(("change", "check", "mends"), [
