@@ -20,7 +20,7 @@ from exchange.core.lifecycle import RETURN, moved
 from exchange.core.model import Fact, Value
 from exchange.core.money import text_of
 from exchange.core.reasons import ReturnReason
-from exchange.core.records import CustodyRow, OutboxRow, TransferRow
+from exchange.core.records import CustodyRow, OutboxRow, ReturnRecord, TransferRow
 from exchange.core.return_policy import (
     Cycle,
     Kept,
@@ -435,3 +435,30 @@ def _notices(case: ReturnCase, written: Written) -> tuple[OutboxRow, ...]:
             )
         )
     return tuple(notices)
+
+
+def record_of(
+    case: ReturnCase,
+    *,
+    by: Literal["buyer", "person", "lapse", "incident"],
+    replayed: bool,
+    took_ms: float,
+) -> ReturnRecord:
+    """One step of a case, for metrics and log."""
+    return ReturnRecord(
+        return_id=case.return_id,
+        lead_id=case.lead_id,
+        attempt_id=case.attempt_id,
+        seller_id=case.seller_id,
+        buyer_id=case.buyer_id,
+        contract_id=case.contract_id,
+        reason=case.reason,
+        decision=case.state,
+        rule=case.rule or "",
+        by=by,
+        credit_micros=case.credit_micros,
+        clawback_micros=case.clawback_micros,
+        currency=case.currency,
+        replayed=replayed,
+        took_ms=took_ms,
+    )

@@ -30,7 +30,15 @@ from exchange.core.messages import Refusal
 from exchange.core.model import Fact, is_id
 from exchange.core.money import text_of
 from exchange.core.records import ReturnRecord
-from exchange.core.return_cases import REASONS, ReturnCase, ReturnSale, ReturnUnit, Room, Written
+from exchange.core.return_cases import (
+    REASONS,
+    ReturnCase,
+    ReturnSale,
+    ReturnUnit,
+    Room,
+    Written,
+    record_of,
+)
 from exchange.effects.clock import Clock
 from exchange.effects.failpoints import At, nowhere
 from exchange.effects.incidents import (
@@ -309,20 +317,9 @@ class Incidents:
 
     def _told(self, case: ReturnCase, began: float) -> None:
         self._recorded(
-            ReturnRecord(
-                return_id=case.return_id,
-                lead_id=case.lead_id,
-                attempt_id=case.attempt_id,
-                seller_id=case.seller_id,
-                buyer_id=case.buyer_id,
-                contract_id=case.contract_id,
-                reason=case.reason,
-                decision=case.state,
-                rule=case.rule or "",
+            record_of(
+                case,
                 by=BY_INCIDENT,
-                credit_micros=case.credit_micros,
-                clawback_micros=case.clawback_micros,
-                currency=case.currency,
                 replayed=False,
                 took_ms=(self._clock.loop_time() - began) * 1000,
             )

@@ -29,6 +29,7 @@ from exchange.core.return_cases import (
     facts_of,
     judged,
     opened,
+    record_of,
     taken_up,
 )
 from exchange.core.returns import LAPSED, SENTENCES, ReturnClaim, adjudicate, appealed, decided
@@ -349,20 +350,9 @@ class Returns:
         answered = Answered(case=done.case) if isinstance(done, ReturnUnit) else done
         case = answered.case
         self._recorded(
-            ReturnRecord(
-                return_id=case.return_id,
-                lead_id=case.lead_id,
-                attempt_id=case.attempt_id,
-                seller_id=case.seller_id,
-                buyer_id=case.buyer_id,
-                contract_id=case.contract_id,
-                reason=case.reason,
-                decision=case.state,
-                rule=case.rule or "",
+            record_of(
+                case,
                 by=by,
-                credit_micros=case.credit_micros,
-                clawback_micros=case.clawback_micros,
-                currency=case.currency,
                 replayed=answered.replayed,
                 took_ms=(self._clock.loop_time() - began) * 1000,
             )

@@ -13,21 +13,18 @@ from typing import Any, Final
 from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 
-from exchange.effects.papers.statement_pdf import (
+from exchange.effects.papers.pen import (
     BAND,
     BOLD,
     BOTTOM,
     GREY,
-    INK,
     LEFT,
-    PLAIN,
     RIGHT,
-    ROW,
-    RULE,
     TOP,
-    cut,
+    Pen,
     latin,
 )
+from exchange.effects.papers.statement_pdf import ROW, cut
 
 TITLES: Final = {
     "invoice": "INVOICE",
@@ -75,12 +72,13 @@ def document_pdf(said: Mapping[str, Any]) -> bytes:
     return drawn.getvalue()
 
 
-class _Pages:
-    """The pages of one document; `_y` is where the next row goes."""
+class _Pages(Pen):
+    """The pages of one document."""
 
     def __init__(self, canvas: Canvas, said: Mapping[str, Any], *, total: int) -> None:
-        self._canvas, self._said, self._total = canvas, said, total
-        self._y, self.page = TOP, 1
+        super().__init__(canvas)
+        self._said, self._total = said, total
+        self.page = 1
 
     def draw(self) -> None:
         self._parties()
@@ -212,29 +210,6 @@ class _Pages:
         page = f"page {self.page} of {self._total or self.page}"
         self._text(RIGHT, page, size=8, color=GREY, right=True)
         self._canvas.showPage()
-
-    def _down(self, by: float) -> None:
-        self._y -= by
-
-    def _rule(self) -> None:
-        self._canvas.setStrokeColor(RULE)
-        self._canvas.setLineWidth(0.5)
-        self._canvas.line(LEFT, self._y, RIGHT, self._y)
-
-    def _text(
-        self,
-        x: float,
-        text: str,
-        *,
-        size: float,
-        font: str = PLAIN,
-        color: Any = INK,
-        right: bool = False,
-    ) -> None:
-        self._canvas.setFont(font, size)
-        self._canvas.setFillColor(color)
-        draw = self._canvas.drawRightString if right else self._canvas.drawString
-        draw(x, self._y, latin(text))
 
 
 def _address(who: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A party's statements as a PDF that can be sent: a summary per currency, then every line.
 
 Drawn by hand on A4: the same statement gives the same bytes, and ten thousand lines take four
-seconds. The fonts are those every reader has; a character they lack is drawn as a question mark.
+seconds.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from math import ceil
 from pathlib import Path
 from typing import Final
 
-from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.pdfbase.pdfmetrics import stringWidth
@@ -17,14 +16,22 @@ from reportlab.pdfgen.canvas import Canvas
 
 from exchange.core.money import text_of
 from exchange.core.statements import Line, LineKind, Statement
+from exchange.effects.papers.pen import (
+    BAND,
+    BOLD,
+    BOTTOM,
+    GREY,
+    LEFT,
+    PLAIN,
+    RIGHT,
+    TOP,
+    Pen,
+    latin,
+)
 
-PLAIN, BOLD = "Helvetica", "Helvetica-Bold"
-WIDTH, HEIGHT = A4
-LEFT, RIGHT, TOP, BOTTOM = 18 * mm, WIDTH - 18 * mm, HEIGHT - 18 * mm, 20 * mm
 ROW: Final = 4.6 * mm
 TITLED, RULED = 8 * mm, 1.8 * mm
 """The room of a later page's title, and between heads and their rule."""
-INK, GREY, RULE, BAND = map(HexColor, ("#1d2733", "#66707c", "#c9d0d8", "#f3f5f8"))
 WORDS: Final[dict[LineKind, str]] = {
     "sale": "Sales",
     "return": "Returns",
@@ -62,12 +69,13 @@ def write_pdf(path: Path, statements: Sequence[Statement], *, house: str) -> Non
     canvas.save()
 
 
-class _Pages:
-    """The pages of one statement; `_y` is where the next row goes."""
+class _Pages(Pen):
+    """The pages of one statement."""
 
     def __init__(self, canvas: Canvas, statement: Statement, house: str) -> None:
-        self._canvas, self._statement, self._house = canvas, statement, house
-        self._y, self._page, self._pages = TOP, 1, 1
+        super().__init__(canvas)
+        self._statement, self._house = statement, house
+        self._page, self._pages = 1, 1
 
     def draw(self) -> None:
         self._head()
@@ -158,29 +166,6 @@ class _Pages:
         """How many rows still fit on the page."""
         return _rows_from(self._y)
 
-    def _down(self, by: float) -> None:
-        self._y -= by
-
-    def _rule(self) -> None:
-        self._canvas.setStrokeColor(RULE)
-        self._canvas.setLineWidth(0.5)
-        self._canvas.line(LEFT, self._y, RIGHT, self._y)
-
-    def _text(
-        self,
-        x: float,
-        text: str,
-        *,
-        size: float,
-        font: str = PLAIN,
-        color: Color = INK,
-        right: bool = False,
-    ) -> None:
-        self._canvas.setFont(font, size)
-        self._canvas.setFillColor(color)
-        draw = self._canvas.drawRightString if right else self._canvas.drawString
-        draw(x, self._y, latin(text))
-
 
 def grouped(micros: int) -> str:
     """An amount for people: thousands apart."""
@@ -212,8 +197,3 @@ def cut(text: str, width: float, *, size: float) -> str:
     while text and stringWidth(text + "...", PLAIN, size) > width:
         text = text[:-1]
     return text + "..."
-
-
-def latin(text: str) -> str:
-    """What the fonts of every reader can draw."""
-    return text.encode("cp1252", errors="replace").decode("cp1252")
