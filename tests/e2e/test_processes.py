@@ -119,7 +119,14 @@ def demo(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [*EXCHANGE, "demo", "--data-dir", str(folder / "data"), *more]
     command += ["--papers", str(folder / "papers")]
     with (folder / "out").open("wb") as said:
-        return subprocess.Popen(command, stdout=said, stderr=said, env=environment())
+        return subprocess.Popen(
+            command, stdout=said, stderr=said, env=environment(), preexec_fn=_hears_ctrl_c
+        )
+
+
+def _hears_ctrl_c() -> None:
+    """Also where the suite itself was started in the background, which makes a shell ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def traded(folder: Path) -> Any:
