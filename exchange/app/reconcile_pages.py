@@ -82,7 +82,11 @@ def kept_cells(kept: KeptFinding, run: Run) -> Sequence[Cell]:
 def command(kept: KeptFinding, run: Run) -> str:
     """What books, or looks into, a finding of a run."""
     return command_of(
-        kept.finding, run=run.reconciliation_id, number=kept.number, partner=run.partner
+        kept.finding,
+        run=run.reconciliation_id,
+        number=kept.number,
+        partner=run.partner,
+        side=run.side,
     )
 
 

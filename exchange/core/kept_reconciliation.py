@@ -106,10 +106,9 @@ def resolution(finding: Finding, *, unlisted: bool) -> Verdict | None:
     return "rejected" if finding.their_status == "rejected" else "sold"
 
 
-def command_of(finding: Finding, *, run: str, number: int, partner: str) -> str:
+def command_of(finding: Finding, *, run: str, number: int, partner: str, side: Side) -> str:
     """The command that books what is suggested, or shows what must be looked at first."""
-    amount = text_of(abs(finding.suggested.amount_micros))
-    currency, attempt = finding.our_currency, finding.attempt_id
+    attempt = finding.attempt_id
     commands: dict[EntryKind, str] = {
         "none": "",
         "ask": f"exchange explain {finding.lead_id}" if finding.lead_id else "",
@@ -119,7 +118,19 @@ def command_of(finding: Finding, *, run: str, number: int, partner: str) -> str:
         + (" --unlisted" if finding.verdict == "only_ours" else ""),
         "return": f"exchange returns import FILE --buyer {partner}",
         "book": f"exchange explain {finding.lead_id}",
-        "credit": f"exchange adjust {partner} {amount} {currency} --lead {finding.lead_id}",
-        "charge": f"exchange adjust {partner} -{amount} {currency} --lead {finding.lead_id}",
+        "credit": _booking(finding, "--credit", run, number, partner, side),
+        "charge": _booking(finding, "--charge", run, number, partner, side),
     }
     return commands[finding.suggested.kind]
+
+
+def _booking(finding: Finding, way: str, run: str, number: int, partner: str, side: Side) -> str:
+    """A buyer's sale is brought to the price of its file; a seller's balance is adjusted."""
+    why = f"--why 'reconciliation {run}, {number}'"
+    if side == "buyer" and finding.theirs_micros >= 0:
+        price = text_of(finding.theirs_micros)
+        return f"exchange ledger correct {finding.attempt_id} --price {price} {why}"
+    amount = text_of(abs(finding.suggested.amount_micros))
+    return (
+        f"exchange ledger adjust {partner} --currency {finding.our_currency} {way} {amount} {why}"
+    )
