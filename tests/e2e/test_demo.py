@@ -22,7 +22,7 @@ def test_a_short_demo_holds_and_writes_its_result(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "exchange", "demo", "--seconds", str(SECONDS)]
     command += ["--seed", "7", "--data-dir", str(tmp_path / "data"), "--json", str(out)]
     command += ["--papers", str(tmp_path / "papers")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
     result = json.loads(out.read_text())

@@ -147,7 +147,7 @@ def test_two_demos_side_by_side_and_their_ends(tmp_path: Path) -> None:
     third = None
     try:
         traded(two)
-        first.wait(90)
+        first.wait(180)
         checks = json.loads(result.read_bytes())["checks"]
         assert [check for check in checks if check["violations"]] == []
         assert at_work_in(one) == []
