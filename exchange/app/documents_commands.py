@@ -11,8 +11,8 @@ from rich import box
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json
-from exchange.app.papers import First, Last, Papers, Zone, used_wrongly, with_papers
+from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json, used_wrongly
+from exchange.app.papers import First, Last, Papers, Zone, with_papers
 from exchange.core.documents import DocumentKind
 from exchange.core.money import text_of
 from exchange.effects.documents import Kept, Listed

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from exchange.app.commands import err, plainly, settings_of
+from exchange.app.commands import err, plainly, settings_of, used_wrongly
 from exchange.app.documents import house_of
 from exchange.app.processes import servers
 from exchange.core.messages import Refusal
@@ -121,12 +121,6 @@ def amount_of(text: str) -> int:
         return micros_of(text.replace(",", ""), most_micros=AMOUNT_MICROS_MAX)
     except BadMoney as bad:
         raise used_wrongly(f"{bad}, such as 1250.00") from None
-
-
-def used_wrongly(words: str) -> typer.Exit:
-    """Says so; raise what it answers."""
-    err.print(f"[red]usage[/] {words}", highlight=False, markup=True)
-    return typer.Exit(2)
 
 
 def refused(refusal: Refusal) -> typer.Exit:

@@ -7,8 +7,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json
-from exchange.app.papers import Papers, Zone, amount_of, refused, used_wrongly, with_papers
+from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json, used_wrongly
+from exchange.app.papers import Papers, Zone, amount_of, refused, with_papers
 from exchange.core.ageing import BUCKETS, Aged
 from exchange.core.messages import Refusal
 from exchange.core.money import text_of

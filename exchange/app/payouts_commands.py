@@ -10,8 +10,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json
-from exchange.app.papers import First, Last, Papers, Zone, amount_of, used_wrongly, with_papers
+from exchange.app.commands import WHO, AsJson, By, DataDir, err, out, print_json, used_wrongly
+from exchange.app.papers import First, Last, Papers, Zone, amount_of, with_papers
 from exchange.core.accounting import JournalRow, journal
 from exchange.core.messages import Refusal
 from exchange.core.money import text_of

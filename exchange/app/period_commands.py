@@ -20,6 +20,7 @@ from exchange.app.commands import (
     plainly,
     print_json,
     settings_of,
+    used_wrongly,
 )
 from exchange.app.processes import servers
 from exchange.effects.clock import Clock
@@ -191,9 +192,3 @@ def _days(
         raise used_wrongly("--month is a year and a month, such as 2026-11") from None
     after = (begins + timedelta(days=31)).replace(day=1)
     return begins, after - timedelta(days=1)
-
-
-def used_wrongly(words: str) -> typer.Exit:
-    """Says how the command is used, and ends with 2."""
-    err.print(f"[red]usage[/] {words}", highlight=False, markup=True)
-    return typer.Exit(2)

@@ -11,7 +11,16 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from exchange.app import report_pages
-from exchange.app.commands import AsJson, DataDir, err, out, plainly, print_json, settings_of
+from exchange.app.commands import (
+    AsJson,
+    DataDir,
+    err,
+    out,
+    plainly,
+    print_json,
+    settings_of,
+    used_wrongly,
+)
 from exchange.app.processes import servers
 from exchange.core.quality import PAUSE_LEAST, PAUSE_OVER, PauseRule, Quality
 from exchange.core.reports import BY, By, Name, Report, plain, wrong_question
@@ -114,7 +123,7 @@ def _told(
 ) -> None:
     begins, ends = _days(first, last)
     if wrong := wrong_question(name, by or BY[name][0], begins, ends):
-        raise _used_wrongly(wrong)
+        raise used_wrongly(escape(wrong))
     _writable(csv_file)
     asked = Question(name=name, first=begins, last=ends, by=cast(By | None, by))
 
@@ -168,7 +177,7 @@ def report_quality(
     try:
         rows = _with_sums(data_dir, work)
     except NoReport as bad:
-        raise _used_wrongly(str(bad)) from None
+        raise used_wrongly(escape(str(bad))) from None
     if csv_file is not None:
         with tables.table(csv_file, report_pages.QUALITY_HEADER, title="quality") as add:
             for one in rows:
@@ -289,7 +298,7 @@ def _days(first: datetime | None, last: datetime | None) -> tuple[date, date]:
 def _asked_days(first: datetime, last: datetime) -> tuple[date, ...]:
     found = days(first.date(), last.date())
     if not found:
-        raise _used_wrongly("the last day is before the first")
+        raise used_wrongly("the last day is before the first")
     return found
 
 
@@ -297,11 +306,6 @@ def _writable(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix.lower() not in tables.ENDINGS:
-        raise _used_wrongly(f"{path.name} does not end in {' or '.join(tables.ENDINGS)}")
+        raise used_wrongly(escape(f"{path.name} does not end in {' or '.join(tables.ENDINGS)}"))
     if not path.absolute().parent.is_dir():
-        raise _used_wrongly(f"there is no folder {path.parent}")
-
-
-def _used_wrongly(words: str) -> typer.Exit:
-    err.print(f"[red]usage[/] {escape(words)}", highlight=False, markup=True)
-    return typer.Exit(2)
+        raise used_wrongly(escape(f"there is no folder {path.parent}"))

@@ -14,7 +14,7 @@ only on the survivors comes after all masks. `why_not` keeps the order without e
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from exchange.core import hours, masks
@@ -158,6 +158,14 @@ def invite(
 def nobody(index: Index, reason: NonBid) -> Invited:
     """No contract is asked, all for one reason."""
     return Invited(contracts=(), eligible=0, masks={reason: index.every})
+
+
+def buyers_mask(index: Index, buyer_ids: Iterable[int]) -> int:
+    """All contracts of these buyers."""
+    mask = 0
+    for buyer_id in buyer_ids:
+        mask |= index.buyer_mask.get(buyer_id, 0)
+    return mask
 
 
 def why_not(

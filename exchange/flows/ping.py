@@ -17,7 +17,7 @@ from exchange.core.auction import (
 )
 from exchange.core.book import Book
 from exchange.core.fields import Problem, json_form
-from exchange.core.filters import Gate, Index, Invited, invite, nobody
+from exchange.core.filters import Gate, Index, Invited, buyers_mask, invite, nobody
 from exchange.core.labels import consent_without_persons, without_persons
 from exchange.core.messages import PingRequest, Refusal
 from exchange.core.model import ContractAnswer, Offer, Ping, PingConsent, Seller, Source, Vertical
@@ -328,9 +328,7 @@ class Pings:
 
 def had_gate(index: Index, had: frozenset[int]) -> tuple[Gate, ...]:
     """The contracts of buyers that have a lead already."""
-    mask = 0
-    for buyer_id in had:
-        mask |= index.buyer_mask.get(buyer_id, 0)
+    mask = buyers_mask(index, had)
     return ((NonBid.DUPLICATE, mask),) if mask else ()
 
 

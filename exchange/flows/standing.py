@@ -20,7 +20,7 @@ from exchange.core.auction import Factors, price_most
 from exchange.core.book import Book
 from exchange.core.brake import Doubts, is_braked, trial_is_due
 from exchange.core.caps import Window
-from exchange.core.filters import Index, closed_mask
+from exchange.core.filters import Index, buyers_mask, closed_mask
 from exchange.core.model import Buyer, Contract, Ping
 from exchange.core.reasons import NonBid
 from exchange.core.source_pauses import Feed
@@ -248,11 +248,11 @@ class Standing:
             index = self.book.indexes[vertical_id]
             full, segments = self._full_masks(index)
             gates = (
-                (NonBid.BUYER_BRAKED, _buyers_mask(index, braked)),
+                (NonBid.BUYER_BRAKED, buyers_mask(index, braked)),
                 (NonBid.OUT_OF_HOURS, self._closed(vertical_id, index, now)),
                 (NonBid.CAP_FULL, full),
-                (NonBid.OUT_OF_CREDIT, _buyers_mask(index, self._out_of_credit(index))),
-                (NonBid.UNHEALTHY, _buyers_mask(index, resting)),
+                (NonBid.OUT_OF_CREDIT, buyers_mask(index, self._out_of_credit(index))),
+                (NonBid.UNHEALTHY, buyers_mask(index, resting)),
             )
             self._gates[vertical_id] = tuple(gate for gate in gates if gate[1])
             self._segments[vertical_id] = segments
@@ -264,7 +264,7 @@ class Standing:
         masks = {
             feed: mask
             for feed, buyers in self.book.pauses.at_buyers.items()
-            if (mask := _buyers_mask(index, buyers))
+            if (mask := buyers_mask(index, buyers))
         }
         if masks:
             self._paused[vertical_id] = masks
@@ -425,10 +425,3 @@ class Standing:
 
     def _shut(self, buyer_id: int, now: datetime) -> bool:
         return self.is_braked(buyer_id, now) and not self.trial_is_due(buyer_id, now)
-
-
-def _buyers_mask(index: Index, buyer_ids: Iterable[int]) -> int:
-    mask = 0
-    for buyer_id in buyer_ids:
-        mask |= index.buyer_mask.get(buyer_id, 0)
-    return mask
